@@ -87,6 +87,7 @@ if TYPE_CHECKING:
         SoundEffectRequest as SoundEffectRequest,
     )
     from finetuning_async._client import AsyncClient as AsyncClient
+    from finetuning_async._downloads import AudioStream as AudioStream
     from finetuning_async._errors import (
         APIConnectionError as APIConnectionError,
         APIResponseError as APIResponseError,
@@ -182,6 +183,7 @@ else:
                 "SoundEffectRequest",
             ),
             "._client": ("AsyncClient",),
+            "._downloads": ("AudioStream",),
             "._errors": (
                 "APIConnectionError",
                 "APIResponseError",
@@ -258,6 +260,7 @@ __all__ = [
     "APITimeoutError",
     "Account",
     "AsyncClient",
+    "AudioStream",
     "AuthenticationError",
     "BadRequestError",
     "Budget",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import itertools
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +28,10 @@ settings.register_profile(
     deadline=None,
 )
 settings.load_profile("suite")
+
+# Each worker, and each program that a test starts, would compile all source again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 hand_options_to_trio()
 

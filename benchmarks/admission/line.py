@@ -18,7 +18,7 @@ from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._pacing._dealer import RANKS
 from finetuning_async._pacing._limiter import Limiter, with_terms
 from finetuning_async._pacing._limits import RateLimit, RateLimits
-from finetuning_async._pacing._wait_queue import Terms
+from finetuning_async._pacing._queue_protocols import Terms
 from finetuning_async.testing import JumpingEventLoop
 
 if TYPE_CHECKING:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         _validation as validation,  # noqa: F401 - exported
     )
     from finetuning_async._api._arguments import (
-        PRIORITIES as PRIORITIES,
         check_callback as check_callback,
         check_json as check_json,
         check_priority as check_priority,
@@ -70,6 +69,7 @@ if TYPE_CHECKING:
         retry_after as retry_after,
     )
     from finetuning_async._api._validation import (
+        PRIORITIES as PRIORITIES,
         number as number,
         python_number as python_number,
         whole_number as whole_number,
@@ -79,7 +79,6 @@ else:
         __name__,
         {
             "._arguments": (
-                "PRIORITIES",
                 "check_callback",
                 "check_json",
                 "check_priority",
@@ -119,7 +118,12 @@ else:
                 "SoundEffectRequest",
             ),
             "._responses": ("has_no_limit", "is_in_own_form", "retry_after"),
-            "._validation": ("number", "python_number", "whole_number"),
+            "._validation": (
+                "PRIORITIES",
+                "number",
+                "python_number",
+                "whole_number",
+            ),
             "": ("models", "parsing", "validation"),
         },
     )

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import json
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from finetuning_async._api._validation import python_number, whole_number
+from finetuning_async._api import _validation
+from finetuning_async._api._validation import (
+    PRIORITIES,
+    PRIORITY_ALLOWED,
+    python_number,
+    whole_number,
+)
 from finetuning_async._errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from finetuning_async._types import Priority
-
-PRIORITIES: Final[tuple[Priority, ...]] = ("high", "normal", "low")
-"""Highest first."""
-
-LONGEST_SHARE: Final = 255
-"""Characters."""
 
 _STRICT: Final = json.JSONEncoder(allow_nan=False)
 
@@ -62,22 +62,24 @@ def check_priority(priority: object) -> Priority:
     Raises:
         InvalidRequestError: It is none of ``"high"``, ``"normal"`` and ``"low"``.
     """
-    for known in PRIORITIES:
-        if priority == known:
-            return known
-    raise InvalidRequestError("priority", priority, "'high', 'normal' or 'low'")
+    if isinstance(priority, str):
+        for known in PRIORITIES:
+            if priority == known:
+                return known
+    raise InvalidRequestError("priority", priority, PRIORITY_ALLOWED)
 
 
 def check_share(share: object) -> str | None:
     """Check the name of a share.
 
     Raises:
-        InvalidRequestError: It is no text of 1 to 255 characters, and not `None`.
+        InvalidRequestError: It is no text of 1 to 255 characters that UTF-8 can encode,
+            without NUL, and not `None`.
     """
-    if share is None or (isinstance(share, str) and 1 <= len(share) <= LONGEST_SHARE):
-        return share
-    allowed = f"a text of 1 to {LONGEST_SHARE} characters, or None"
-    raise InvalidRequestError("share", share, allowed)
+    problem = _validation.share(share)
+    if problem is not None:
+        raise problem
+    return cast("str | None", share)
 
 
 def check_callback(callback: object, name: str) -> None:

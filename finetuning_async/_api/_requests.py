@@ -7,8 +7,9 @@
 A parameter that is `None` is not sent: the service chooses its value. `problems` lists
 all invalid parameters, `validate` raises the first, `to_body` makes the JSON, and
 `content_key` makes a key of what would be sent. Each request is a frozen value with a
-`kind`, a `prompt` and a `seed`. The ranges are the published ones (sections 3.3, 3.7
-and 3.13 of the service's specification); `_validation` checks them.
+`kind`, a `prompt` and a `seed`. Its `priority` and `share` say how it waits here; they
+are neither sent nor part of its content. The ranges are the published ones (sections
+3.3, 3.7 and 3.13 of the service's specification); `_validation` checks them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import attrs
 
 from finetuning_async._api import _validation as check
 from finetuning_async._secrets import masked_repr
-from finetuning_async._types import Kind
+from finetuning_async._types import Kind, Priority
 
 if TYPE_CHECKING:
     from finetuning_async._errors import InvalidRequestError
@@ -100,7 +101,8 @@ class _Request:
 
         Requests have the same key if they are of the same kind and send the same
         parameters, however written: 30 and 30.0, ``Db`` and ``C#``. The webhook, the
-        `idempotency_key` and a random seed do not count; a seed that is given does.
+        `idempotency_key`, `priority`, `share` and a random seed do not count; a seed
+        that is given does.
 
         Returns:
             32 hexadecimal characters, the same in every version and process.
@@ -143,6 +145,10 @@ class GenerationRequest(_Request):
         idempotency_key: Names the caller's intent: with the same key and content, one
             track is made, however often and in how many processes it is asked for. 1 to
             255 characters; needs a client with a `journal`, or a batch. Not sent.
+        priority: ``high``, ``normal`` or ``low``, for where it waits for the rate
+            limit; `None` for the client's, and ``low`` in a batch. Not sent.
+        share: For whom it is, such as an end user; 1 to 255 characters; `None` for the
+            client's. Not sent.
 
     Example:
         request = GenerationRequest("lofi chill", duration=120, key="C", scale="minor")
@@ -163,6 +169,8 @@ class GenerationRequest(_Request):
     seed: int | None = _number(_plain_whole)
     webhook: str | None = _webhook()
     idempotency_key: str | None = _optional()
+    priority: Priority | None = attrs.field(default=None, kw_only=True)
+    share: str | None = _optional()
 
     @property
     def prompt(self) -> str:
@@ -182,6 +190,8 @@ class GenerationRequest(_Request):
             check.seed(self.seed),
             check.webhook(self.webhook, lenient=allow_http_webhook),
             check.idempotency_key(self.idempotency_key),
+            check.priority(self.priority),
+            check.share(self.share),
         ]
 
     def to_body(self, *, seed: int | None = None) -> dict[str, Any]:
@@ -218,6 +228,8 @@ class InstrumentalRequest(_Request):
         seed: 0 to 2^31-1, as for `GenerationRequest`.
         webhook: As for `GenerationRequest`.
         idempotency_key: As for `GenerationRequest`.
+        priority: As for `GenerationRequest`.
+        share: As for `GenerationRequest`.
 
     Example:
         request = InstrumentalRequest("strings, slow", duration=45)
@@ -232,6 +244,8 @@ class InstrumentalRequest(_Request):
     seed: int | None = _number(_plain_whole)
     webhook: str | None = _webhook()
     idempotency_key: str | None = _optional()
+    priority: Priority | None = attrs.field(default=None, kw_only=True)
+    share: str | None = _optional()
 
     def _checks(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
         return [
@@ -243,6 +257,8 @@ class InstrumentalRequest(_Request):
             check.seed(self.seed),
             check.webhook(self.webhook, lenient=allow_http_webhook),
             check.idempotency_key(self.idempotency_key),
+            check.priority(self.priority),
+            check.share(self.share),
         ]
 
     def to_body(self, *, seed: int | None = None) -> dict[str, Any]:
@@ -273,6 +289,8 @@ class SoundEffectRequest(_Request):
         enhance: Whether the service may expand the prompt.
         webhook: As for `GenerationRequest`.
         idempotency_key: As for `GenerationRequest`.
+        priority: As for `GenerationRequest`.
+        share: As for `GenerationRequest`.
         seed: Always `None`: sound effects have no seed.
 
     Example:
@@ -288,6 +306,8 @@ class SoundEffectRequest(_Request):
     enhance: bool = attrs.field(default=True, kw_only=True)
     webhook: str | None = _webhook()
     idempotency_key: str | None = _optional()
+    priority: Priority | None = attrs.field(default=None, kw_only=True)
+    share: str | None = _optional()
 
     def _checks(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
         return [
@@ -296,6 +316,8 @@ class SoundEffectRequest(_Request):
             check.switch("enhance", self.enhance),
             check.webhook(self.webhook, lenient=allow_http_webhook),
             check.idempotency_key(self.idempotency_key),
+            check.priority(self.priority),
+            check.share(self.share),
         ]
 
     def to_body(self, *, seed: int | None = None) -> dict[str, Any]:

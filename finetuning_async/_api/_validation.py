@@ -19,6 +19,12 @@ from finetuning_async._errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from finetuning_async._types import Priority
+
+PRIORITIES: Final[tuple[Priority, ...]] = ("high", "normal", "low")
+"""Highest first."""
+
+PRIORITY_ALLOWED: Final = "'high', 'normal' or 'low'"
 MAX_TAGS: Final = 700
 MAX_LYRICS: Final = 2000
 MAX_WEBHOOK: Final = 2048
@@ -79,6 +85,21 @@ def idempotency_key(
         allowed += " that UTF-8 can encode, without NUL"
         return InvalidRequestError(field, value, allowed)
     return None
+
+
+def priority(value: object) -> InvalidRequestError | None:
+    """One of `PRIORITIES`; `None` for the client's."""
+    if value is None or (isinstance(value, str) and value in PRIORITIES):
+        return None
+    return InvalidRequestError("priority", value, PRIORITY_ALLOWED)
+
+
+def share(value: object) -> InvalidRequestError | None:
+    """A text that every store and journal can hold; `None` for the client's."""
+    if idempotency_key(value) is None:
+        return None
+    allowed = f"a text of 1 to {MAX_KEY} characters without NUL, or None"
+    return InvalidRequestError("share", value, allowed)
 
 
 def identifier(field: str, value: object) -> InvalidRequestError | None:

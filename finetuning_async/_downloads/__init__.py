@@ -1,5 +1,6 @@
-"""Downloading files: complete under their name, or not at all.
+"""Downloading files: complete under their name, or not at all; or passing them on.
 
+_audio_stream  from the media host to a program, byte by byte
 _download      from the media host to a file; resumed if the stream breaks
 _atomic_file   a file that appears under its name only once it is complete
 _placement     moves a complete file to its target: by a rename, or by a copy
@@ -18,6 +19,7 @@ from finetuning_async._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from finetuning_async._downloads._atomic_file import check_target as check_target
+    from finetuning_async._downloads._audio_stream import AudioStream as AudioStream
     from finetuning_async._downloads._download import (
         Download as Download,
         audio_url as audio_url,
@@ -34,6 +36,7 @@ else:
         __name__,
         {
             "._atomic_file": ("check_target",),
+            "._audio_stream": ("AudioStream",),
             "._download": ("Download", "audio_url", "place_file"),
             "._file_names": ("default_file_name", "resolve_target", "slug"),
             "._placement": ("place_now",),

@@ -189,11 +189,21 @@ def _wrong_length(
     if reader.error is not None and received != size:
         return reader.error
     if not received:
-        raise APIResponseError(f"{media.host} sent an empty file")
+        raise empty_file(media.host)
     if size is None or received == size:
         return None
+    return ended_early(media.host, received, size)
+
+
+def empty_file(host: str) -> APIResponseError:
+    """The error of a file without a byte."""
+    return APIResponseError(f"{host} sent an empty file")
+
+
+def ended_early(host: str, received: int, size: int) -> APIConnectionError:
+    """The error of a stream that ended before its end."""
     return APIConnectionError(
-        f"the download from {media.host} ended after {received} of {size} bytes",
+        f"the download from {host} ended after {received} of {size} bytes",
         safe_to_retry=True,
     )
 

@@ -16,6 +16,7 @@ from finetuning_async._errors import (
     APIResponseError,
     APIStatusError,
     APITimeoutError,
+    InvalidRequestError,
     NotFoundError,
 )
 from finetuning_async._http._byte_ranges import (
@@ -52,6 +53,7 @@ async def open_media(
     *,
     base_url: str,
     offset: int = 0,
+    until: int | None = None,
     version: FileVersion | None = None,
 ) -> AsyncGenerator[MediaStream]:
     """Open a file of the media host, without the API key and without cookies.
@@ -63,10 +65,13 @@ async def open_media(
             after the same check.
         base_url: Of the API. If it is on this machine, the file may be there as well.
         offset: The first byte wanted, at least 0; the host may start at 0 regardless.
-        version: The version of the bytes before `offset`; needed if that is above 0.
+        until: The byte before which it may end; the host may go on regardless.
+        version: The version of the bytes before `offset`; `None` if none were received,
+            so that any version will do.
 
     Raises:
-        InvalidRequestError: The URL is not ``https``, or its host is not public.
+        InvalidRequestError: The URL is not ``https``, or its host is not public; or
+            the file, in any version, ends before `offset`.
         FileChangedError: The response cannot be joined to the bytes before `offset`.
         APIStatusError: The host refused.
         APIResponseError: The response is not a file.
@@ -82,7 +87,7 @@ async def open_media(
                 request = pooled.client.build_request(
                     "GET",
                     check_media_url(url, base_url, pool.library),
-                    headers=_headers(pool.library, offset, version),
+                    headers=_headers(pool.library, offset, until, version),
                     extensions={"timeout": timeout.as_dict()},
                 )
                 response = await stack.enter_async_context(
@@ -105,11 +110,16 @@ async def open_media(
 
 
 def _headers(
-    library: Library, offset: int, version: FileVersion | None
+    library: Library, offset: int, until: int | None, version: FileVersion | None
 ) -> dict[str, str]:
     headers = {"Accept-Encoding": "identity", "User-Agent": library.user_agent}
-    if offset and version is not None and version.validator is not None:
-        headers |= {"Range": f"bytes={offset}-", "If-Range": version.validator}
+    if offset and version is not None:
+        if version.validator is None:
+            return headers  # a part could not be joined to the bytes before it
+        headers["If-Range"] = version.validator
+    if offset or until is not None:
+        last = "" if until is None else until - 1
+        headers["Range"] = f"bytes={offset}-{last}"
     return headers
 
 
@@ -130,11 +140,12 @@ class MediaStream:
         response: The response that carries it.
         library: The library of the response.
         requested: The offset that was asked for.
-        version: The version of the bytes before it.
+        version: The version of the bytes before it; `None` for any.
         first_host: The host of the URL that was opened, before any redirect.
 
     Attributes:
         host: The host that sends the file.
+        content_type: What it says the file is; empty if it does not.
         offset: Where the bytes begin in the file.
         version: Their version; its size is that of the whole file.
         is_resumable: Whether the rest may be requested after a failure: the bytes can
@@ -155,25 +166,31 @@ class MediaStream:
         self._redirected = f", after a redirect from {first_host}" if moved else ""
         self._response, self._library = response, library
         self._is_encoded = is_encoded(response.headers)
-        self.offset, self.version = self._extent(requested, version or FileVersion())
+        self.content_type: str = response.headers.get("content-type", "")
+        self.offset, self.version = self._extent(requested, version)
         is_known = self.version.validator is not None
         self.is_resumable = is_known and not self._is_encoded
         self._source = self._chunks()
 
-    def _extent(self, requested: int, version: FileVersion) -> tuple[int, FileVersion]:
+    def _extent(
+        self, requested: int, version: FileVersion | None
+    ) -> tuple[int, FileVersion]:
         """Where the response begins in the file, and in which version.
 
         Raises:
             FileChangedError: It cannot be joined to the bytes before `requested`.
+            InvalidRequestError: The file has no byte `requested`.
             APIStatusError: The host refused.
-            APIResponseError: It is not a file.
+            APIResponseError: It is not a file, or another part of one.
         """
         status, headers = self._response.status_code, self._response.headers
         if status not in {200, 206} and not (requested and status == 416):
             raise _refused_file(self._response)
         if status != 416:
-            self._reject_page(headers.get("content-type", ""))
+            self._reject_page(self.content_type)
         offset, found = parse_extent(status, headers)
+        if version is None:
+            return self._first_extent(requested, offset, found)
         if status == 416 and found.size == requested:
             # All bytes are there already. Unlike a 206, a 416 need not repeat the
             # validator.
@@ -186,12 +203,33 @@ class MediaStream:
             if offset == requested and is_same:
                 return offset, attrs.evolve(found, size=found.size or version.size)
             raise FileChangedError
-        raise APIResponseError(
-            f"{self.host} sent a part of the file without saying which one"
-            if offset is None
-            else f"{self.host} sent the file from byte {offset}, although it was"
-            " requested from byte 0"
-        )
+        raise self._wrong_part(offset, requested)
+
+    def _first_extent(
+        self, requested: int, offset: int | None, found: FileVersion
+    ) -> tuple[int, FileVersion]:
+        """The same where nothing was received, so that there is nothing to join."""
+        status = self._response.status_code
+        if status == 416 or (found.size is not None and 0 < found.size <= requested):
+            size = "" if found.size is None else f", which is {found.size}"
+            allowed = f"less than the size of the file{size}"
+            raise InvalidRequestError("start", requested, allowed)
+        is_readable = not (self._is_encoded and status == 206)
+        if offset is not None and offset in {0, requested} and is_readable:
+            return offset, found
+        raise self._wrong_part(offset, requested)
+
+    def _wrong_part(self, offset: int | None, requested: int) -> APIResponseError:
+        if offset is None:
+            text = "sent a part of the file without saying which one"
+        elif offset == requested:
+            text = "sent a part of the file compressed, so that it cannot be read"
+        else:
+            text = (
+                f"sent the file from byte {offset}, although it was requested from byte"
+                f" {requested}"
+            )
+        return APIResponseError(f"{self.host} {text}")
 
     def _reject_page(self, content_type: str) -> None:
         kind = content_type.partition(";")[0].strip().lower()

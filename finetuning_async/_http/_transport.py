@@ -284,7 +284,12 @@ class Transport:
         await self.pool.close_retired()
 
     def stream(
-        self, url: str, *, offset: int = 0, version: FileVersion | None = None
+        self,
+        url: str,
+        *,
+        offset: int = 0,
+        until: int | None = None,
+        version: FileVersion | None = None,
     ) -> AbstractAsyncContextManager[MediaStream]:
         """Open a file of the media host, see `open_media`."""
         from finetuning_async._http._media_stream import open_media  # few need it
@@ -295,6 +300,7 @@ class Transport:
             url,
             base_url=self.base_url,
             offset=offset,
+            until=until,
             version=version,
         )
 

@@ -2,6 +2,7 @@
 
 _limiter                  grants a permit for each request, and takes it back
 _wait_queue               the requests that wait for a token of one rate budget
+_queue_protocols          what a request brings to such a line, and what the line shows
 _fair_queue               requests in the order in which they are dealt their turns
 _dealer                   whose turn it is: by priority, then in turn to the shares
 _rate_budget              one rate budget: its rules, its gate, the last headers
@@ -106,18 +107,20 @@ if TYPE_CHECKING:
         RatePermit as RatePermit,
     )
     from finetuning_async._pacing._queue_capacity import QueueCapacity as QueueCapacity
-    from finetuning_async._pacing._rate_budget import RateBudget as RateBudget
-    from finetuning_async._pacing._reservation import Reservation as Reservation
-    from finetuning_async._pacing._wait_queue import (
+    from finetuning_async._pacing._queue_protocols import (
         ANY_REQUEST as ANY_REQUEST,
-        TOLERANCE as TOLERANCE,
         HasGate as HasGate,
         LineState as LineState,
-        LocalWaitQueue as LocalWaitQueue,
-        QueuedRequest as QueuedRequest,
         QueueGate as QueueGate,
         Terms as Terms,
         WaitQueue as WaitQueue,
+    )
+    from finetuning_async._pacing._rate_budget import RateBudget as RateBudget
+    from finetuning_async._pacing._reservation import Reservation as Reservation
+    from finetuning_async._pacing._wait_queue import (
+        TOLERANCE as TOLERANCE,
+        LocalWaitQueue as LocalWaitQueue,
+        QueuedRequest as QueuedRequest,
         check_pause as check_pause,
         goes_before as goes_before,
     )
@@ -153,18 +156,20 @@ else:
             ),
             "._protocols": ("RateLimiter", "RatePermit"),
             "._queue_capacity": ("QueueCapacity",),
-            "._rate_budget": ("RateBudget",),
-            "._reservation": ("Reservation",),
-            "._wait_queue": (
+            "._queue_protocols": (
                 "ANY_REQUEST",
                 "HasGate",
                 "LineState",
-                "LocalWaitQueue",
                 "QueueGate",
-                "QueuedRequest",
-                "TOLERANCE",
                 "Terms",
                 "WaitQueue",
+            ),
+            "._rate_budget": ("RateBudget",),
+            "._reservation": ("Reservation",),
+            "._wait_queue": (
+                "LocalWaitQueue",
+                "QueuedRequest",
+                "TOLERANCE",
                 "check_pause",
                 "goes_before",
             ),

@@ -22,8 +22,9 @@ from anyio.lowlevel import current_token
 
 from finetuning_async._pacing._dealer import LOW
 from finetuning_async._pacing._limits import DEFAULT_LIMITS, RateLimits, RateLimitStatus
+from finetuning_async._pacing._queue_protocols import ANY_REQUEST, Terms
 from finetuning_async._pacing._rate_budget import RateBudget
-from finetuning_async._pacing._wait_queue import ANY_REQUEST, LocalWaitQueue, Terms
+from finetuning_async._pacing._wait_queue import LocalWaitQueue
 from finetuning_async._rate_codes import is_rate_limited, rate_budget_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._pacing._limits import SupportsRateLimits
     from finetuning_async._pacing._protocols import RateLimiter
-    from finetuning_async._pacing._wait_queue import LineState, WaitQueue
+    from finetuning_async._pacing._queue_protocols import LineState, WaitQueue
 
     Reservations: TypeAlias = tuple[tuple[WaitQueue, Any], ...]
     """What a permit holds: one reservation for each rate budget that it took from."""

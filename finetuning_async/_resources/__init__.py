@@ -1,6 +1,7 @@
 """The methods of a client, resource by resource.
 
-_track_methods   the client's own: generate, wait_for_completion, watch, download
+_track_methods   the client's own: generate, wait_for_completion, watch
+_audio_methods   the client's own: download, open_audio
 _generate_many   generate_many: concurrent creates, an outcome as each track ends
 _generations     client.generations: create, get, list, delete
 _instrumentals   client.instrumentals: create

@@ -49,7 +49,7 @@ Requests: TypeAlias = Iterable[AnyRequest] | AsyncIterable[AnyRequest]
 MAX_SUBMITTING: Final = 4
 """Requests being submitted at a time, those that wait for the rate limit included. At
 10 creates a minute two are enough to keep the rate; more only shorten the first
-burst."""
+burst. Of low priority twice a burst of them wait, so that they go out evenly."""
 
 
 class Outcomes(AsyncIterator[Outcome]):
@@ -111,10 +111,9 @@ class Outcomes(AsyncIterator[Outcome]):
         self._on_submitted = on_submitted
         self._wait_options = {"timeout": wait_timeout, "on_update": on_update}
         self._tasks: TaskGroup | None = None
-        chosen = session.settings.priority if priority is None else priority
+        self._slots = anyio.Semaphore(MAX_SUBMITTING)
         # Those of low priority go out evenly, if more wait than a burst holds.
-        most = 2 * session.burst if chosen == "low" else MAX_SUBMITTING
-        self._slots = anyio.Semaphore(most)
+        self._low_slots = anyio.Semaphore(2 * session.burst)
         self._running = 0
         # The outcomes not yet yielded, each with the id to take out of `_pending`.
         self._ended: deque[tuple[Outcome, str | None]] = deque()
@@ -198,22 +197,35 @@ class Outcomes(AsyncIterator[Outcome]):
     async def _feed(self, tasks: TaskGroup) -> None:
         try:
             async with aclosing(_iterate(self._requests)) as requests:
-                # A slot is taken before a request is read, and released when its create
-                # has ended: so the source is never read ahead of the rate limit.
-                await self._slots.acquire()
+                # There is a slot before a request is read, and it is released when its
+                # create has ended: so the source is never read ahead of the rate limit.
+                await self._wait_for_slots()
                 async for request in requests:
                     _check(request)
                     self._running += 1
+                    self._slots_of(request).acquire_nowait()
                     # `start` waits until the task runs, so that creates queue for the
                     # rate limit in the order of the requests.
                     await tasks.start(self._process, request)
-                    await self._slots.acquire()
+                    await self._wait_for_slots()
                     if self._error is not None:
                         break
         except Exception as error:
             self._error = self._error or error
         finally:
             self._task_ended()
+
+    async def _wait_for_slots(self) -> None:
+        """Wait until there is one for the next request, whatever its priority."""
+        for slots in (self._slots, self._low_slots):
+            async with slots:
+                pass  # only the feeder takes them
+
+    def _slots_of(self, request: AnyRequest) -> anyio.Semaphore:
+        given = self._submission_options["priority"], request.priority
+        default = self._session.settings.priority
+        priority = next((each for each in given if each is not None), default)
+        return self._low_slots if priority == "low" else self._slots
 
     async def _process(
         self, request: AnyRequest, *, task_status: TaskStatus[None]
@@ -274,7 +286,7 @@ class Outcomes(AsyncIterator[Outcome]):
                 self._record_in_doubt(request, submission)
             raise
         finally:
-            self._slots.release()
+            self._slots_of(request).release()
 
     def _record_in_doubt(self, request: AnyRequest, submission: Submission) -> None:
         """Record a cancelled create that may have been charged."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from finetuning_async._api import BulkResult, Generation, Page
+    from finetuning_async._events import CreateWaiting
     from finetuning_async._session import Session
     from finetuning_async._types import OnUnknown, Priority
 
@@ -78,6 +79,7 @@ class Generations:
         priority: Priority | None = None,
         share: str | None = None,
         max_wait: float | None = None,
+        on_waiting: Callable[[CreateWaiting], object] | None = None,
     ) -> Generation:
         """Start one track of music. Costs one credit.
 
@@ -105,6 +107,7 @@ class Generations:
             share: For whom it is; `None` for the client's.
             max_wait: Seconds to wait for the rate limit and the queue, or
                 `CapacityError`; `None` for the client's.
+            on_waiting: A plain function, called with `CreateWaiting` while it waits.
 
         Raises:
             InvalidRequestError: A parameter is out of its range; nothing was sent.
@@ -128,7 +131,7 @@ class Generations:
         submission = session.new_submission(
             request, validate=validate, on_unknown=on_unknown,
             on_submitted=on_submitted, max_retries=max_retries,
-            priority=priority, share=share, max_wait=max_wait,
+            priority=priority, share=share, max_wait=max_wait, on_waiting=on_waiting,
         )  # fmt: skip
         return cast("Generation", await session.create(submission, timeout))
 

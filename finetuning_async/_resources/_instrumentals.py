@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from finetuning_async._api import Generation
+    from finetuning_async._events import CreateWaiting
     from finetuning_async._session import Session
     from finetuning_async._types import OnUnknown, Priority
 
@@ -44,6 +45,7 @@ class Instrumentals:
         priority: Priority | None = None,
         share: str | None = None,
         max_wait: float | None = None,
+        on_waiting: Callable[[CreateWaiting], object] | None = None,
     ) -> Generation:
         """Start one instrumental. Costs one credit.
 
@@ -69,6 +71,7 @@ class Instrumentals:
             share: For whom it is; `None` for the client's.
             max_wait: Seconds to wait for the rate limit and the queue, or
                 `CapacityError`; `None` for the client's.
+            on_waiting: A plain function, called with `CreateWaiting` while it waits.
 
         Returns:
             The accepted track; its `changed_by_service` shows a rounded duration.
@@ -95,5 +98,6 @@ class Instrumentals:
             priority=priority,
             share=share,
             max_wait=max_wait,
+            on_waiting=on_waiting,
         )
         return cast("Generation", await session.create(submission, timeout))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from finetuning_async._api import Page, SoundEffect
+    from finetuning_async._events import CreateWaiting
     from finetuning_async._session import Session
     from finetuning_async._types import Priority
 
@@ -49,6 +50,7 @@ class SoundEffects:
         priority: Priority | None = None,
         share: str | None = None,
         max_wait: float | None = None,
+        on_waiting: Callable[[CreateWaiting], object] | None = None,
     ) -> SoundEffect:
         """Start one sound effect. Costs one of the account's 100 per day (UTC).
 
@@ -74,6 +76,7 @@ class SoundEffects:
             share: For whom it is; `None` for the client's.
             max_wait: Seconds to wait for the rate limit and the queue, or
                 `CapacityError`; `None` for the client's.
+            on_waiting: A plain function, called with `CreateWaiting` while it waits.
 
         Returns:
             The accepted effect, with `daily_remaining`.
@@ -99,6 +102,7 @@ class SoundEffects:
             priority=priority,
             share=share,
             max_wait=max_wait,
+            on_waiting=on_waiting,
         )
         return cast("SoundEffect", await session.create(submission, timeout))
 

@@ -1,4 +1,4 @@
-"""The client's own methods, from a request to a file: generate, wait, watch, download.
+"""The client's own methods for tracks: generate, wait, watch.
 
 A base class of `AsyncClient`, of which it uses `_session` only. Methods import what
 they need when they are called; `_client` says why. `_api` itself loads lazily.
@@ -6,23 +6,17 @@ they need when they are called; `_client` says why. `_api` itself loads lazily.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from math import inf
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import anyio
 
 from finetuning_async import _api
 from finetuning_async._constants import WAIT_TIMEOUT
-from finetuning_async._errors import (
-    APITimeoutError,
-    ClientClosedError,
-    WaitTimeoutError,
-)
+from finetuning_async._errors import WaitTimeoutError
+from finetuning_async._resources._audio_methods import AudioMethods, deadline_of
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import (
         AsyncGenerator,
         AsyncIterable,
@@ -32,20 +26,14 @@ if TYPE_CHECKING:
     )
 
     from finetuning_async._api import AnyRequest, Generation, SoundEffect
-    from finetuning_async._downloads import Download
     from finetuning_async._events import CreateWaiting
     from finetuning_async._resources._generate_many import Outcomes
-    from finetuning_async._session import Session
     from finetuning_async._submission import Submission
     from finetuning_async._types import OnUnknown, Priority, UpdateCallback
 
 
-class TrackMethods(ABC):
-    """Generate, wait, watch and download; see `AsyncClient`."""
-
-    @abstractmethod
-    def _session(self) -> Session:
-        """Return the client's session in the running event loop."""
+class TrackMethods(AudioMethods):
+    """Generate, wait and watch; see `AsyncClient`."""
 
     async def generate(
         self,
@@ -130,7 +118,7 @@ class TrackMethods(ABC):
     ) -> Generation:
         from finetuning_async._resources._common import failed_error
 
-        deadline = _deadline(timeout)
+        deadline = deadline_of(timeout)
         longest = (
             inf
             if wait_timeout is None
@@ -194,7 +182,7 @@ class TrackMethods(ABC):
         """
         from finetuning_async._resources._common import failed_error
 
-        deadline, session = _deadline(timeout), self._session()
+        deadline, session = deadline_of(timeout), self._session()
         _api.check_callback(on_update, "on_update")
         options = {
             "on_submitted": on_submitted,
@@ -341,8 +329,9 @@ class TrackMethods(ABC):
             max_retries: Retries of each create, at least 0; `None` for the client's.
             wait_timeout: Seconds from each acceptance on; `None` for no limit.
             on_update: Called with each changed state of each track.
-            priority: ``high``, ``normal`` or ``low``; `None` for the client's.
-            share: For whom they are; `None` for the client's.
+            priority: ``high``, ``normal`` or ``low``; `None` for that of each request,
+                or the client's.
+            share: For whom they are; `None` for that of each request, or the client's.
             max_wait: Seconds that each create may wait for the rate limit and the
                 queue; one that would wait longer is an outcome with a `CapacityError`.
             on_waiting: A plain function, called with `CreateWaiting` while one waits.
@@ -407,83 +396,6 @@ class TrackMethods(ABC):
         """
         return self._session().states(generation_or_id, timeout=timeout)
 
-    async def download(
-        self,
-        generation_or_url: Generation | SoundEffect | str,
-        path: str | os.PathLike[str],
-        *,
-        on_progress: Callable[[int, int | None], object] | None = None,
-        timeout: float | None = None,
-        max_retries: int | None = None,
-    ) -> Path:
-        """Download a track to a file, completely or not at all.
-
-        Up to eight downloads of an account run at a time; others wait. An existing file
-        is replaced, with its mode and owner kept; of a symbolic link, the target is
-        replaced. A pipe or a device is written once the track is complete; a pipe waits
-        for its reader.
-
-        Args:
-            generation_or_url: A completed track, or its `audio_url`.
-            path: The file; missing folders are made. In an existing folder the file
-                gets the service's default name, with letters of all scripts kept.
-            on_progress: Called with the bytes received and the total, if known; plain
-                or async.
-            timeout: Seconds for the whole call, waiting for other downloads included;
-                `None` for no limit.
-            max_retries: How often a broken download is resumed, at least 0; `None` for
-                the client's number.
-
-        Returns:
-            The path.
-
-        Raises:
-            InvalidRequestError: The track has no audio, its URL is not on a public
-                host, or the path cannot be written.
-            APIStatusError: The media host responded with an error status.
-            APIConnectionError: The download broke too often, or a redirect led to an
-                address that is not allowed.
-            APIResponseError: The response is not audio, but a web page, for example.
-            APITimeoutError: It timed out; no partial file is left.
-            OSError: The file could not be written: the disk is full, or the reader of
-                the pipe has closed it, for example.
-        """
-        from finetuning_async._downloads import resolve_target
-
-        _api.check_callback(on_progress, "on_progress")
-        deadline = _deadline(timeout)
-        session = self._session()
-        download = _new_download(session, generation_or_url, on_progress, max_retries)
-        around = session.download_operation(generation_or_url)
-        with session.calls.scope(deadline), around:
-            async with session.account.concurrency.downloads:
-                target = resolve_target(generation_or_url, Path(path))
-                return await download.to(target, deadline=deadline)
-        # Reached only if `calls.scope` has cancelled the block.
-        if session.calls.is_closing:
-            raise ClientClosedError("the client was closed during this download")
-        raise APITimeoutError(
-            f"the download timed out after {timeout:g} s; no partial file is left",
-            safe_to_retry=True,
-        )
-
-
-def _new_download(
-    session: Session,
-    generation_or_url: Generation | SoundEffect | str,
-    on_progress: Callable[[int, int | None], object] | None,
-    max_retries: int | None,
-) -> Download:
-    from finetuning_async._downloads import Download, audio_url
-
-    return Download(
-        session.pipeline.transport,
-        session.pipeline.retry.with_max_retries(max_retries),
-        audio_url(generation_or_url),
-        on_progress,
-        session.pipeline.hook,
-    )
-
 
 def _check_options(
     timeout: float | None,
@@ -506,14 +418,3 @@ def _check_options(
         _api.check_retries(max_retries)
     if wait_timeout is not None:
         _api.check_timeout(wait_timeout, "wait_timeout")
-
-
-def _deadline(timeout: float | None) -> float:
-    """The deadline on the loop's clock of a call that begins now.
-
-    Raises:
-        InvalidRequestError: The timeout is not a number of seconds.
-    """
-    if timeout is None:
-        return inf
-    return anyio.current_time() + _api.check_timeout(timeout)

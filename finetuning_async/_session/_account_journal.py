@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
 import anyio
+import attrs
 
-from finetuning_async._api import Call, parsing, validation
+from finetuning_async._api import PRIORITIES, Call, parsing, validation
 from finetuning_async._constants import READ_TIMEOUT
 from finetuning_async._errors import (
     FinetuningError,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from finetuning_async._session._open_calls import OpenCalls
     from finetuning_async._session._settings import Settings
     from finetuning_async._submission import Submission
+    from finetuning_async._types import Priority
     from finetuning_async.journal import Item, State
 
 logger = logging.getLogger("finetuning_async")
@@ -165,7 +167,8 @@ class AccountJournal:
         # It checks the request as it would be checked when it is sent.
         submission = self._session.new_submission(request, validate=True, share=share)
         journal = (await self.opened()).journal
-        new = new_item(str(request.idempotency_key), submission)
+        usual = self._session.settings.priority
+        new = new_item(str(request.idempotency_key), submission, usual)
         item = await journal.insert(new, Entry())
         check_same_request(request, item)
         return JournalEntry.of(item)
@@ -316,9 +319,17 @@ def _one_spelling(url: str) -> str:
     return f"{parts.scheme}://{host.removesuffix(port)}{parts.path}"
 
 
-def new_item(key: str, submission: Submission) -> NewItem:
-    """The item of a create; its request is without what a journal must not hold."""
-    request = submission.request
+def new_item(key: str, submission: Submission, usual: Priority) -> NewItem:
+    """The item of a create; its request is without what a journal must not hold.
+
+    Args:
+        key: Its key.
+        submission: The create.
+        usual: The client's priority; another one is kept, for whoever resumes it.
+    """
+    request, priority = submission.request, PRIORITIES[submission.rank]
+    if priority != usual:
+        request = attrs.evolve(request, priority=priority)
     return NewItem(
         key=key,
         custom_id=None,

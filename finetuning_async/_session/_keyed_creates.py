@@ -326,7 +326,8 @@ class KeyedCreates:
         return await opened.is_alive(holder)
 
     async def _insert(self, call: KeyedCall, opened: OpenJournal) -> Item:
-        new, entry = new_item(call.key, call.submission), Entry(holder=opened.holder)
+        new = new_item(call.key, call.submission, self._session.settings.priority)
+        entry = Entry(holder=opened.holder)
         return await opened.journal.insert(new, entry, call.limits)
 
     async def _process(

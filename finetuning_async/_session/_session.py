@@ -21,8 +21,6 @@ from finetuning_async._api import (
     SoundEffectRequest,
     check_callback,
     check_json,
-    check_priority,
-    check_share,
     check_timeout,
 )
 from finetuning_async._errors import (
@@ -33,7 +31,7 @@ from finetuning_async._errors import (
 from finetuning_async._event_hook import NO_OPERATION
 from finetuning_async._http import Pipeline, RetryPolicy, Transport
 from finetuning_async._logging import log_exceptions
-from finetuning_async._pacing import RANKS, reserved_credit
+from finetuning_async._pacing import reserved_credit
 from finetuning_async._session._account_state import AccountState, rng
 from finetuning_async._session._estimates import estimate, waiting
 from finetuning_async._session._journal_source import JournalSource, no_journal_error
@@ -217,14 +215,10 @@ class Session:
             check_json(body)
         call = Call(method="POST", path=path, route=route, body=body, repeatable=False)
         retry = self.pipeline.retry.with_max_retries(max_retries)
-        mine = self.settings
-        chosen = mine.priority if priority is None else check_priority(priority)
         return Submission(
             request=request,
             call=call,
-            rank=RANKS[chosen],
-            share=mine.share if share is None else check_share(share),
-            max_wait=_longest(mine.max_wait if max_wait is None else max_wait),
+            **self.settings.waiting_options(request, priority, share, max_wait),
             retry=retry,
             seed=seed,
             on_submitted=on_submitted,
@@ -484,12 +478,3 @@ class _HasSession(Protocol):
 def session_of(client: _HasSession) -> Session:
     """The session of a client, for wings that need more than its public methods."""
     return client._session()  # noqa: SLF001 - the client's is private to its callers
-
-
-def _longest(max_wait: float | None) -> float:
-    """Seconds; `inf` for `None`.
-
-    Raises:
-        InvalidRequestError: It is negative, NaN or not a number.
-    """
-    return inf if max_wait is None else check_timeout(max_wait, "max_wait")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from importlib import import_module
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -31,6 +32,7 @@ from finetuning_async._http import (
 )
 from finetuning_async._pacing import (
     DEFAULT_LIMITS,
+    RANKS,
     Budget,
     RateLimiter,
     RateLimits,
@@ -42,6 +44,8 @@ from finetuning_async._types import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from finetuning_async._api import AnyRequest
 
 logger = logging.getLogger("finetuning_async")
 
@@ -145,6 +149,28 @@ class Settings:
     def is_on_loopback(self) -> bool:
         """Whether the service is on this machine: an emulator."""
         return urlsplit(self.base_url).hostname in LOOPBACK
+
+    def waiting_options(self, request: AnyRequest, *given: Any) -> dict[str, Any]:
+        """How a create waits: what its call gives, else its request, else its client.
+
+        Args:
+            request: The request.
+            given: `priority`, `share` and `max_wait` of the call; `None` for not given.
+
+        Raises:
+            InvalidRequestError: A value is out of its range.
+        """
+        asked: tuple[Any, ...] = request.priority, request.share, None
+        defaults: tuple[Any, ...] = self.priority, self.share, self.max_wait
+        priority, share, max_wait = (
+            next((value for value in values if value is not None), None)
+            for values in zip(given, asked, defaults, strict=True)
+        )
+        return {
+            "rank": RANKS[check_priority(priority)],
+            "share": check_share(share),
+            "max_wait": inf if max_wait is None else _checked_max_wait(max_wait),
+        }
 
     def with_overrides(self, overrides: dict[str, Any]) -> Settings:
         """A copy with other values for some options, by name.

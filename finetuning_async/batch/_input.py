@@ -1,8 +1,8 @@
 """Rows from JSONL or CSV, read as a stream; every problem is reported with its line.
 
 A row has the parameters of a create, and may have ``custom_id`` (``idempotency_key`` is
-another name for it), and ``type``: ``music`` (the default) or ``instrumental``. An
-empty cell of a CSV sets nothing.
+another name for it), ``type``: ``music`` (the default) or ``instrumental``, and
+``priority`` and ``share``. An empty cell of a CSV sets nothing.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import heapq
 import logging
-from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -312,10 +311,7 @@ class ItemDoor(Door):
 
     def new_submission(self, item: Item, **callbacks: Any) -> Submission:
         """As it is."""
-        # A person comes before a batch, which waits for as long as it takes.
-        return self._run.engine.new_submission(
-            item, priority="low", max_wait=inf, **callbacks
-        )
+        return self._run.engine.new_submission(item, **callbacks)
 
     async def on_recorded(self, item: Item) -> None:
         """Let the next create wait once this one is sent."""

@@ -26,10 +26,12 @@ of the vendor's program; ``--json`` changes none of ours:
 
 The files, from the first called to the last:
 
+    _help            help that fits a narrow terminal
     _program         the commands by name; each is imported when it is called
     commands/        one module per command or group of commands
     _create_command  the commands that create a track: their options, and one run
     _track_output    after acceptance: wait, download, report
+    _find            which track an id means, or the beginning of one
     _batch_run       ``batch run``: client, signals, exit code
     _batch_dry_run   what it would cost, and how long it would take
     _batch_settings  its arguments, and the input
@@ -50,6 +52,8 @@ The files, from the first called to the last:
     _log_output      shows what the library logs
     _messages        what an error says, and what to do about it
     _output          stdout for data, stderr for the rest
+    _tables          tables and named values, for whatever width there is
+    _track_fields    what is shown of a track
     _delay_notice    why a create is not accepted yet
     _options         options that several commands share
     _output_path     the file that a track is saved to

@@ -16,12 +16,12 @@ from finetuning_async.batch import (
 )
 from finetuning_async.cli._output import (
     duration_text,
-    print_fields,
     print_json,
     say,
     shown,
     yes_or_no,
 )
+from finetuning_async.cli._tables import print_fields
 from finetuning_async.journal import ItemFactory, NewItem, SQLiteStore
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from finetuning_async.cli._exit_codes import FAILURE, PARTIAL, SUCCESS
-from finetuning_async.cli._output import print_fields, print_json
+from finetuning_async.cli._output import print_json
+from finetuning_async.cli._tables import print_fields
 
 if TYPE_CHECKING:
     from finetuning_async.batch import Summary

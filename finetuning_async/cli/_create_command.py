@@ -210,7 +210,7 @@ class CreateRun:
                 self._destination.check()
         main = partial(self._main, create)
         if self._options.emulator:
-            track = call_emulator(self._common, self._announce_emulator(), main)
+            track = call_emulator(self._common, self._speed, main)
         else:
             shared = self._options.shared
             track = call_service(
@@ -220,14 +220,19 @@ class CreateRun:
             click.echo(shown(track.id))
         report_result(self._common, track, as_json=self._options.as_json)
 
-    def _announce_emulator(self) -> float:
-        speed = DEFAULT_SPEED if self._options.speed is None else self._options.speed
-        if not self._common.quiet:
+    @property
+    def _speed(self) -> float:
+        """How much faster than the service it goes."""
+        if not self._options.emulator:
+            return 1.0
+        return DEFAULT_SPEED if self._options.speed is None else self._options.speed
+
+    def _announce_emulator(self) -> None:
+        if self._options.emulator and not self._common.quiet:
             say(
-                f"Using an emulator (speed {speed:g}): no key, no cost; the audio is a"
-                " synthesised placeholder"
+                f"Using an emulator (speed {self._speed:g}): no key, no cost; the audio"
+                " is a synthesised placeholder"
             )
-        return speed
 
     async def _main(
         self, create: Callable[..., Awaitable[Any]], client: AsyncClient
@@ -236,8 +241,7 @@ class CreateRun:
 
         timeout = self._options.timeout
         deadline = inf if timeout is None else anyio.current_time() + timeout
-        speed = (self._options.speed or DEFAULT_SPEED) if self._options.emulator else 1
-        expected = self._kind.typical_seconds / speed
+        expected = self._kind.typical_seconds / self._speed
         with progress(self._common, doing="sending", expected=expected) as reporter:
             track = await self._create(create, client, reporter)
             if self._options.waits:
@@ -260,9 +264,13 @@ class CreateRun:
         from finetuning_async.cli._event_loop import background_task  # slow to import
 
         delay = DelayTracker()
-        is_accepted = False
+        is_accepted = is_announced = False
 
         def on_event(event: Event) -> None:
+            nonlocal is_announced
+            if not is_announced:  # not before: the create may be refused as invalid
+                is_announced = True
+                self._announce_emulator()
             delay(event)
             # Some events of the create come after its acceptance; they must not
             # replace the hint set there.

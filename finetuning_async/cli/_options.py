@@ -58,26 +58,50 @@ def _common_option(*names: str, **more: Any) -> Callable[[F], F]:
     return click.option(*names, expose_value=False, callback=_store_on_common, **more)
 
 
-_COMMON: Final = (
-    _common_option("--base-url", metavar="URL", help="The service to use."),
-    _common_option(
+_COMMON: Final = {
+    "base_url": _common_option("--base-url", metavar="URL", help="The service to use."),
+    "config": _common_option(
         "--config", metavar="FILE", help="Settings file, instead of config.json."
     ),
-    _common_option("--api-key-stdin", is_flag=True, help="Read the key from stdin."),
-    _common_option("-q", "--quiet", is_flag=True, help="Print only errors on stderr."),
-    _common_option("-v", "--verbose", is_flag=True, help="Print requests on stderr."),
-    _common_option("--no-color", is_flag=True, help="Print no colours."),
-    _common_option("--debug", is_flag=True, help="Print tracebacks of errors."),
-)
+    "api_key_stdin": _common_option(
+        "--api-key-stdin", is_flag=True, help="Read the key from stdin."
+    ),
+    "quiet": _common_option(
+        "-q", "--quiet", is_flag=True, help="Print only errors on stderr."
+    ),
+    "verbose": _common_option(
+        "-v", "--verbose", is_flag=True, help="Print requests on stderr."
+    ),
+    "no_color": _common_option("--no-color", is_flag=True, help="Print no colours."),
+    "debug": _common_option(
+        "--debug", is_flag=True, help="Print tracebacks of errors."
+    ),
+}
 
 pass_common = click.make_pass_decorator(CommonOptions, ensure=True)
 
 
 def common_options(command: F) -> F:
     """Add the options that every command has."""
-    for option in reversed(_COMMON):
+    for option in reversed(_COMMON.values()):
         command = option(command)
     return command
+
+
+def local_options(*more: str) -> Callable[[F], F]:
+    """Add those of these options that a command uses which asks no service.
+
+    Args:
+        more: Names of options beside ``--quiet`` and ``--debug``.
+    """
+
+    def add(command: F) -> F:
+        for name, option in reversed(_COMMON.items()):
+            if name in ("quiet", "debug", *more):
+                command = option(command)
+        return command
+
+    return add
 
 
 def json_option(command: F) -> F:

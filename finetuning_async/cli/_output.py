@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -12,8 +11,7 @@ import click
 from finetuning_async._secrets import is_plain, mask_query, shown as shown
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping
 
     from finetuning_async import Page
     from finetuning_async.cli._options import CommonOptions
@@ -90,38 +88,38 @@ def _mask_webhooks(data: Any) -> Any:
     }
 
 
-def print_fields(fields: Mapping[str, object]) -> None:
-    """Print one name and value a line on stdout; `None` is left out."""
-    known = {name: value for name, value in fields.items() if value is not None}
-    width = max(map(len, known), default=0)
-    for name, value in known.items():
-        click.echo(f"{name:<{width}}  {shown(str(value))}")
-
-
-def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print columns on stdout; on a terminal, lines are cut to its width."""
-    table = [tuple(map(shown, row)) for row in (heads, *rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    most = _terminal_width() if is_terminal(sys.stdout) else None
-    for row in table:
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        click.echo(_truncate("  ".join(cells).rstrip(), most))
-
-
 def note_more(common: CommonOptions, page: Page[Any]) -> None:
     """Print how to see the next page, if there is one."""
     if page.has_more and not common.quiet:
         say(f"More: --offset {page.next_offset}")
 
 
+def say_empty(
+    common: CommonOptions, what: str, maker: str, query: Mapping[str, Any] | None = None
+) -> None:
+    """Say that a list is empty, and what makes it longer.
+
+    Args:
+        common: Options that all commands share.
+        what: What it lists.
+        maker: The command or place where one is created.
+        query: What it was filtered by.
+    """
+    if common.quiet:
+        return
+    used = query or {}
+    filters = [f"{name} {used[name]}" for name in ("status", "type") if used.get(name)]
+    if used.get("offset"):
+        say(f"There is no {what} after the first {used['offset']}.")
+    elif filters:
+        say(f"There is no {what} with {' and '.join(filters)}.")
+    else:
+        say(f"There is no {what} yet. To create one: {maker}")
+
+
 def seconds_text(seconds: float | None, *, digits: int = 1) -> str:
     """Seconds for a table; empty if unknown."""
     return "" if seconds is None else f"{seconds:.{digits}f}"
-
-
-def date_text(moment: dt.datetime | None) -> str:
-    """A time for a table; empty if unknown."""
-    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
 
 
 def yes_or_no(fact: bool | None) -> str:
@@ -132,16 +130,6 @@ def yes_or_no(fact: bool | None) -> str:
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether a stream is a terminal; `None` is one that was closed at the start."""
     return stream is not None and stream.isatty()
-
-
-def _terminal_width() -> int:
-    from shutil import get_terminal_size  # only tables need it
-
-    return get_terminal_size().columns
-
-
-def _truncate(line: str, most: int | None) -> str:
-    return line if most is None or len(line) <= most else line[: most - 1] + "…"
 
 
 def size_text(count: int) -> str:

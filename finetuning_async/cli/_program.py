@@ -13,6 +13,7 @@ from finetuning_async.cli._error_exit import (
     broken_pipe_as_stdout_closed,
     run_to_exit_code,
 )
+from finetuning_async.cli._help import Context, fit_help
 from finetuning_async.cli._options import CommonOptions, common_options
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ where `finetuning auth login` stored it.
 class Program(click.Group):
     """A group that imports a command when it is called, and returns an exit code."""
 
+    context_class: type[click.Context] = Context
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of the help."""
         del ctx
@@ -87,7 +90,7 @@ class Program(click.Group):
             return None
         module: Any = import_module(f"finetuning_async.cli.commands.{name}")
         command: click.Command = module.command
-        return command
+        return fit_help(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

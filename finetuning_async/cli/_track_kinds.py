@@ -33,6 +33,10 @@ class TrackKind:
         """
         return await getattr(client, self.resource).get(track_id, **how)
 
+    def list(self, client: AsyncClient, **query: Any) -> Any:
+        """List them, as the resource does."""
+        return getattr(client, self.resource).list(**query)
+
     def command(self, *words: str) -> str:
         """One of its commands, as typed."""
         return " ".join(("finetuning", *self.prefix, *words))
@@ -42,3 +46,4 @@ TRACK: Final = TrackKind((), "generations", 70.0, "its credit is spent")
 EFFECT: Final = TrackKind(
     ("sfx",), "sound_effects", 6.0, "it counts toward the daily limit"
 )
+KINDS: Final = (TRACK, EFFECT)

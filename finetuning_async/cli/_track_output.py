@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from finetuning_async.cli._connect import MANY_RETRIES, call_service
+from finetuning_async.cli._find import find
 from finetuning_async.cli._output import is_terminal, print_json, shown
 from finetuning_async.cli._progress import LineReporter, SilentReporter
 from finetuning_async.cli._signals import raise_on_signal
+from finetuning_async.cli._track_kinds import TRACK
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from finetuning_async import AsyncClient
@@ -58,7 +61,7 @@ def set_resume_hint(
 
 def wait_for(
     common: CommonOptions,
-    kind: TrackKind,
+    kinds: Sequence[TrackKind],
     track_id: str,
     destination: Destination | None,
     *,
@@ -69,8 +72,8 @@ def wait_for(
 
     Args:
         common: Options that all commands share.
-        kind: A track or a sound effect.
-        track_id: Its id.
+        kinds: What it may be: a track, a sound effect.
+        track_id: Its id, or the beginning of it.
         destination: Where to save it; `None` to save nothing.
         timeout: Seconds.
         as_json: Whether to print it.
@@ -82,19 +85,12 @@ def wait_for(
     if destination is not None:
         with raise_on_signal():  # `check` creates a file, and must remove it
             destination.check()
-    set_resume_hint(common, kind, track_id, destination, paid=False)
+    set_resume_hint(common, kinds[0], track_id, destination, paid=False)
 
     async def main(client: AsyncClient) -> Any:
-        import anyio  # slow to import
-
-        deadline = anyio.current_time() + timeout
         with progress(common, doing="waiting") as reporter:
-            waited: Any = track_id
-            # By an id alone the client would look among the generations.
-            if kind.resource != "generations":
-                waited = await kind.get(client, track_id, timeout=max(timeout, 1))
-            left = max(round(deadline - anyio.current_time(), 1), 0)
-            final = await wait(client, waited, reporter, left)
+            waited = await _find_for_wait(client, track_id, kinds, timeout)
+            final = await wait(client, waited, reporter, timeout)
             if destination is not None and final.status == "completed":
                 await save(client, final, destination.path_for(final), reporter)
         return final
@@ -104,8 +100,25 @@ def wait_for(
     )
 
 
+async def _find_for_wait(
+    client: AsyncClient, track_id: str, kinds: Sequence[TrackKind], timeout: float
+) -> Any:
+    """The track, or its id if it is not found: it may be too new to be shown."""
+    from finetuning_async import NotFoundError  # slow to import
+
+    try:
+        return await find(client, track_id, kinds, timeout=max(timeout, 1))
+    except NotFoundError:
+        if TRACK not in kinds:
+            raise
+        return track_id
+
+
 def download(
-    common: CommonOptions, kind: TrackKind, track_id: str, destination: Destination
+    common: CommonOptions,
+    kinds: Sequence[TrackKind],
+    track_id: str,
+    destination: Destination,
 ) -> None:
     """Save a completed track.
 
@@ -117,9 +130,9 @@ def download(
         destination.check()
 
     async def main(client: AsyncClient) -> None:
-        track = await kind.get(client, track_id)
+        track = await find(client, track_id, kinds)
         if track.status != "completed":
-            raise click.ClickException(_not_ready(kind, track_id, track.status))
+            raise click.ClickException(_not_ready(kinds[0], track.id, track.status))
         with progress(common, doing="downloading") as reporter:
             await save(client, track, destination.path_for(track), reporter)
 

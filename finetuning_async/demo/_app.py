@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import secrets
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,6 +43,11 @@ HEADERS: Final = {
     "Cache-Control": "no-cache",
 }
 """The page loads nothing from other hosts, and the browser enforces it."""
+
+VISITOR: Final = "visitor"
+"""The cookie by which the songs of a browser wait in turn with those of others."""
+
+VISITOR_VALUE: Final = re.compile(r"[\w-]{22}", re.ASCII)
 
 LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost")
 
@@ -87,8 +94,12 @@ def create_app(
 
 def _add_routes(app: FastAPI, service: str) -> None:
     @app.get("/")
-    def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html", headers=HEADERS)
+    def page(request: Request) -> FileResponse:
+        response = FileResponse(PAGE / "index.html", headers=HEADERS)
+        if _visitor(request) is None:
+            value = secrets.token_urlsafe(16)
+            response.set_cookie(VISITOR, value, httponly=True, samesite="strict")
+        return response
 
     @app.get("/favicon.ico")
     def icon() -> FileResponse:
@@ -113,6 +124,15 @@ def _add_routes(app: FastAPI, service: str) -> None:
         return EventSourceResponse(studio.events(), send_timeout=30.0)
 
 
+def _visitor(request: Request) -> str | None:
+    """The share of a browser; all that send no such cookie have one together.
+
+    In an application with accounts it is the user's id.
+    """
+    value = request.cookies.get(VISITOR, "")
+    return value if VISITOR_VALUE.fullmatch(value) else None
+
+
 async def _make(request: Request, studio: Studio) -> Response:
     """Start a song.
 
@@ -124,7 +144,7 @@ async def _make(request: Request, studio: Studio) -> Response:
     fields = await _json(request)
     if not isinstance(fields, dict) or not fields.keys() <= FIELDS:
         raise HTTPException(400)
-    generation = GenerationRequest(**{"tags": "", **fields})
+    generation = GenerationRequest(**{"tags": "", **fields}, share=_visitor(request))
     problems = {p.field: p.allowed for p in generation.problems()}
     if problems:
         return JSONResponse({"problems": problems}, 422)

@@ -160,6 +160,7 @@ class Studio:
             scale=request.scale,
             timesignature=request.timesignature,
             seed=request.seed,
+            share=request.share,
         )
         if accepted.credits_remaining is not None:
             self.credits = accepted.credits_remaining

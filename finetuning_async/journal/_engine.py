@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
+from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -183,10 +184,16 @@ class Engine:
         self.send_within: float = min(SEND_WITHIN, options.settle / 5)
 
     def new_submission(self, item: Item, **options: Any) -> Submission:
-        """The create of an item: a `Door.new_submission` that adds nothing."""
+        """The create of an item of a batch: a `Door.new_submission` that adds nothing.
+
+        A person comes before a batch, which waits for as long as it takes.
+        """
+        request = self._request(item)
         submission = self.service.new_submission(
-            self._request(item),
+            request,
             validate=False,  # it was checked before it was added
+            priority=request.priority or "low",
+            max_wait=inf,
             **options,
         )
         reuse_seed(submission, item.entry.seed)

@@ -58,7 +58,7 @@ def check_same_content(known: NewItem, given: NewItem) -> None:
     Raises:
         JournalError: It does not.
     """
-    if (known.kind, known.body) != (given.kind, given.body):
+    if (known.kind, known.content) != (given.kind, given.content):
         where = "" if given.line is None else f"line {given.line}: "
         raise JournalError(
             f"{where}{given.custom_id or given.key} is in the journal with different"

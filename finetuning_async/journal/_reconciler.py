@@ -353,7 +353,7 @@ def doubt_of(item: Item) -> Doubt:
         seq=item.seq,
         kind=item.kind,
         prompt=request.prompt,
-        body=item.body,
+        body=item.content,
         seed=entry.seed or 0,
         seed_is_ours=request.seed is None,
         sent_at=entry.sent_at or 0.0,

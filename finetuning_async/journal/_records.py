@@ -48,6 +48,9 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     )
     for kind, request in REQUESTS.items()
 }
+TERMS: Final = ("priority", "share")
+"""Those of them that say how a request waits, not what it makes."""
+
 DEFAULTS: Final = {"enhance": True}
 REMOVED: Final = "?"
 """The end of a stored webhook whose secret part was removed."""
@@ -94,6 +97,7 @@ class NewItem:
         line: As in `Row`.
         kind: ``music``, ``instrumental`` or ``sound_effect``.
         body: The parameters that were set, as JSON with sorted names; see `body_of`.
+            `TERMS` are among them, but not part of its `content`.
         file: The name of its MP3; empty in a client's journal, which keeps no files.
         share: The end user or tenant it is for, if the client has named one.
     """
@@ -105,6 +109,14 @@ class NewItem:
     body: str
     file: str
     share: str | None = None
+
+    @property
+    def content(self) -> str:
+        """What its track is made from: `body` without `TERMS`."""
+        if not any(f'"{name}"' in self.body for name in TERMS):  # cheaper to see
+            return self.body
+        parameters = json.loads(self.body)
+        return _json({k: v for k, v in parameters.items() if k not in TERMS})
 
 
 @attrs.frozen(kw_only=True)
@@ -187,7 +199,8 @@ class ItemFactory:
         kind = request.kind
         # Of the whole webhook, as ever: so a batch that an earlier version began knows
         # its rows again.
-        content = f"{kind}\n{_json(_parameters(request))}"
+        parameters = {k: v for k, v in _parameters(request).items() if k not in TERMS}
+        content = f"{kind}\n{_json(parameters)}"
         digest = blake2b(content.encode(), digest_size=16)
         if custom_id is None:
             # Two equal rows are two tracks. The second gets another key, and the same
@@ -207,6 +220,7 @@ class ItemFactory:
             line=row.line,
             kind=kind,
             body=body_of(request),
+            share=request.share,
             file=self._prefix + file_name(request.prompt, key, custom_id),
         )
 

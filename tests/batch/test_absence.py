@@ -117,7 +117,7 @@ async def test_pages_that_do_not_join_prove_nothing(
         service.add_fault(Fault("lost_after_commit", CREATES, method="POST", skip=1))
         before = Fault("lost_before_commit", CREATES, method="POST", skip=1)
         service.add_fault(before)
-        await states_of(client, tmp_path, on_unknown, 20)
+        await states_of(client, tmp_path, on_unknown, 10)
         made = Counter(job.prompt for job in service.tracks.values())
         assert max(made.values()) == 1
 

@@ -61,6 +61,27 @@ def test_csv_cells_become_parameters(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        '{"tags": "rain", "priority": "high", "share": "7"}\n',
+        "tags,priority,share\nrain,high,7\n",
+    ],
+)
+def test_a_row_may_name_its_priority_and_share(text: str) -> None:
+    (row,) = read_rows(text.splitlines(keepends=True))
+    assert row.request == GenerationRequest("rain", priority="high", share="7")
+
+
+def test_a_wrong_priority_or_share_is_a_problem_of_its_row() -> None:
+    lines = ['{"tags": "rain", "priority": "urgent"}', '{"tags": "rain", "share": 7}']
+    with pytest.raises(BatchInputError) as caught:
+        list(read_rows(lines))
+    first, second = caught.value.problems
+    assert first == "line 1: priority must be 'high', 'normal' or 'low', got 'urgent'"
+    assert second.startswith("line 2: share must be a text of 1 to 255 characters")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         '{"tags": "rain", "idempotency_key": "a b"}\n',
         '{"tags": "rain", "idempotency_key": "a b", "custom_id": "a b"}\n',
         "tags,idempotency_key\nrain,a b\n",

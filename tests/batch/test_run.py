@@ -339,15 +339,15 @@ async def test_failures_and_refunds_do_not_hide_a_charge(
     service = emulator(failure_rate=0.1, refund_failed=refund)
     async with opened(tmp_path, service) as (service, _, batch):
         faults = [
-            Fault("lost_before_commit", CREATES, method="POST", skip=20, times=2),
-            Fault("hide", CREATES, method="POST", skip=30, seconds=800),
+            Fault("lost_before_commit", CREATES, method="POST", skip=10, times=2),
+            Fault("hide", CREATES, method="POST", skip=15, seconds=800),
         ]
         for fault in faults:
             service.add_fault(fault)
-        await batch.add(songs(120))
+        await batch.add(songs(60))
         await finish(batch)
         paid = [entry for entry in service.ledger if entry.amount < 0]
-        assert len(paid) == batch.summary.accepts == 120 - batch.summary.in_doubt
+        assert len(paid) == batch.summary.accepts == 60 - batch.summary.in_doubt
 
 
 async def test_a_run_without_credits_pauses_and_a_later_run_resumes(

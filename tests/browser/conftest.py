@@ -1,4 +1,8 @@
-"""A headless Chromium and the demo on a port; on the real clock, on asyncio."""
+"""A headless Chromium and the demo on a port; on the real clock, on asyncio.
+
+All tests share one browser and its loop; each opens contexts of its own, which share
+neither storage nor cache.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +25,12 @@ if TYPE_CHECKING:
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"  # playwright and uvicorn support no other loop
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 async def chromium() -> AsyncIterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no chromium: apt-get install chromium, or set CHROMIUM")

@@ -116,8 +116,8 @@ def test_effects_are_listed_newest_first(finetuning: Run, emulator: Emulator) ->
         finetuning(["sfx", "gen", prompt, "--no-wait"])
     ran = finetuning(["sfx", "list", "--limit", "2"])
     heads, *rows = ran.stdout.splitlines()
-    assert heads.split() == ["ID", "STATUS", "SECONDS", "CREATED", "PROMPT"]
-    assert [row.split()[-1] for row in rows] == ["three", "two"]
+    assert heads.split() == ["ID", "STATUS", "SECONDS", "PROMPT", "CREATED"]
+    assert [row.split()[-2] for row in rows] == ["three", "two"]
     assert ran.stderr == "More: --offset 2\n"
     again = finetuning(["sfx", "list", "--offset", "2", "--json"])
     assert [row["prompt"] for row in json.loads(again.stdout)["data"]["soundEffects"]]

@@ -12,7 +12,7 @@ import pytest
 from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._pacing._dealer import RANKS
 from finetuning_async._pacing._limiter import with_terms
-from finetuning_async._pacing._wait_queue import Terms
+from finetuning_async._pacing._queue_protocols import Terms
 
 if TYPE_CHECKING:
     from finetuning_async._pacing._protocols import RateLimiter

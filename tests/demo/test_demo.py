@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,29 @@ async def test_a_song_is_made_played_and_downloaded() -> None:
         saved = await browser.get(path, params={"download": True})
         assert 'attachment; filename="rain-' in saved.headers["content-disposition"]
         assert abs(len(saved.content) - 10 * 8_000) < 2_000
+
+
+async def test_each_browser_has_a_share_and_waits_in_turn_with_others() -> None:
+    async with emulated(Emulator(queue_size=50)) as (emulator, client):
+        async with page(client) as browser:
+            for _ in range(10):
+                await client.generations.create("before")
+            assert (await browser.get("/")).cookies
+            again = await browser.get("/")
+            assert "set-cookie" not in again.headers
+            for _ in range(3):
+                await browser.post("/api/songs", json={"tags": "greedy"})
+            for cookies in ({"visitor": "x" * 22}, {"visitor": "forged; share"}, {}):
+                browser.cookies.clear()
+                headers = {"cookie": f"visitor={cookies.get('visitor', '')}"}
+                fields = {"tags": "other"}
+                await browser.post("/api/songs", json=fields, headers=headers)
+            await anyio.sleep(120)
+        tracks = sorted(emulator.tracks.values(), key=lambda track: track.created_at)
+        waited = [track.prompt for track in tracks[10:]]
+        # The two without a valid cookie have one share together.
+        assert Counter(waited[:3]) == {"greedy": 1, "other": 2}
+        assert Counter(waited[3:5]) == {"greedy": 1, "other": 1}
 
 
 async def test_an_invalid_request_names_all_its_problems_and_costs_nothing() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio.lowlevel
 import httpcore
 import pytest
 
-from finetuning_async import APIConnectionError, AsyncClient
+from finetuning_async import APIConnectionError, AsyncClient, AudioStream
+from finetuning_async._http import RetryPolicy
 from finetuning_async._http._http_clients import ClientPool
 from finetuning_async._http._timeouts import as_timeout
 from finetuning_async._http._transport import Transport
+from finetuning_async._session import OpenCalls
 from tests._cancellations import STEP_CANCELLERS, StepCanceller, cancel_at_step
 from tests._in_memory_network import Net
 
@@ -112,8 +116,16 @@ def idle_connections(pool: ClientPool) -> list[Any]:
     return [connection for pool in pools for connection in pool.connections]
 
 
+async def _pass_on(transport: Transport) -> None:
+    retry = RetryPolicy(max_retries=0, max_retry_wait=0, rng=random.Random(1))
+    whole: dict[str, Any] = {"start": 0, "end": None, "timeout": 10}
+    async with AudioStream(transport, retry, OpenCalls(), URL, **whole) as audio:
+        async for _ in audio:
+            await anyio.lowlevel.checkpoint()
+
+
 @pytest.mark.parametrize("canceller", STEP_CANCELLERS)
-@pytest.mark.parametrize("way", ["new", "used before", "moved"])
+@pytest.mark.parametrize("way", ["new", "used before", "moved", "passed on"])
 def test_a_download_cancelled_at_any_step_loses_no_connection(
     net: Net, canceller: StepCanceller, way: str
 ) -> None:
@@ -126,7 +138,8 @@ def test_a_download_cancelled_at_any_step_loses_no_connection(
         if way == "moved":
             net.response = MOVED
             net.next_responses = [SONG]
-        await run_cancelled(partial(_fetch, transport))
+        work = _pass_on if way == "passed on" else _fetch
+        await run_cancelled(partial(work, transport))
         left = idle_connections(transport.pool)
         assert all(connection.is_idle() for connection in left)
         assert len(net.open()) == len(left)

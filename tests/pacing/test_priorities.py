@@ -16,7 +16,7 @@ from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._coordination._process_limiter import ProcessLimiter
 from finetuning_async._pacing._dealer import RANKS
 from finetuning_async._pacing._limiter import Limiter, with_terms
-from finetuning_async._pacing._wait_queue import Terms
+from finetuning_async._pacing._queue_protocols import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -147,12 +147,12 @@ async def cancelled_drivers(count: int, *, native: bool) -> tuple[int, float]:
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "task.cancel"])
-async def test_a_thousand_drivers_cancelled_in_mid_read_waste_no_reads(
+async def test_hundreds_of_drivers_cancelled_in_mid_read_waste_no_reads(
     *, native: bool
 ) -> None:
     skip_native_on_trio(native=native)
     without, _ = await cancelled_drivers(0, native=native)
-    with_them, late = await cancelled_drivers(1000, native=native)
+    with_them, late = await cancelled_drivers(400, native=native)
     assert with_them <= 1.1 * without
     assert late < 2.0
 

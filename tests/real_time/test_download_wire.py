@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import tracemalloc
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 from anyio.abc import SocketAttribute
+from anyio.lowlevel import checkpoint
 
 from finetuning_async import APIConnectionError, APIResponseError, AsyncClient
 
@@ -167,3 +169,52 @@ async def test_a_redirect_into_a_private_network_is_not_followed(
             ):
                 await client.download(url, tmp_path / "a.mp3")
     assert len(host.asked) == 1
+
+
+@WAYS
+async def test_audio_that_is_passed_on_goes_on_where_it_broke(way: str) -> None:
+    said = {"Content_Range": f"bytes {CUT}-{SIZE - 1}/{SIZE}", "ETag": '"1"'}
+    kind = {"Content_Type": "audio/mpeg"}
+    cookie = {"Set_Cookie": "id=1; path=/"}
+    host = Host(
+        response("302 Found", b"", Location="/b.mp3", **cookie),
+        response("200 OK", OLD, ETag='"1"', **kind)[: CUT - SIZE],
+        response("206 Partial Content", OLD[CUT:], **said)[:-5000],
+        response("302 Found", b"", Location="http://10.0.0.1/c.mp3"),
+    )
+    got = b""
+    async with host.client(way) as (client, url), client.open_audio(url) as audio:
+        assert (audio.size, audio.content_type) == (SIZE, "audio/mpeg")
+        while len(got) < SIZE - 5000:
+            got += await anext(audio)
+        with pytest.raises(APIConnectionError, match=r"redirected to .*10\.0\.0\.1"):
+            await anext(audio)
+    assert got == OLD[:-5000]
+    assert host.header("range")[1:3] == [None, f"bytes={CUT}-"]
+    assert host.header("if-range")[2] == '"1"'
+    assert host.header("cookie") == host.header("x-api-key") == [None] * 4
+
+
+@WAYS
+async def test_audio_that_is_passed_on_takes_little_memory(way: str) -> None:
+    piece, number = bytes(1 << 16), 300
+
+    class Endless(Host):
+        async def __call__(self, stream: SocketStream) -> None:
+            async with stream:
+                await stream.receive()
+                length = str(number * len(piece))
+                await stream.send(response("200 OK", Content_Length=length))
+                for _ in range(number):
+                    await stream.send(piece)
+
+    async with Endless().client(way) as (client, url), client.open_audio(url) as audio:
+        tracemalloc.start()
+        size = 0
+        async for chunk in audio:
+            size += len(chunk)
+            await checkpoint()  # a reader that is slower than the network
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert size == number * len(piece)
+    assert peak < 2 << 20

@@ -32,7 +32,7 @@ from tests.real_time._http_proxy import tls_service
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-CANCELLED: Final = 600
+CANCELLED: Final = 300
 AT_ONCE: Final = 25
 LIBRARIES: Final[dict[str, Any]] = {"httpx": httpx, "httpx2": httpx2}
 

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 SUITES: Final = [example for example in examples() if example.is_a_suite]
 FIXTURES: Final = "finetuning_async.testing.fixtures"
 
+OTHERS: Final = (
+    *("faker", "hypothesispytest", "pook", "pytest_httpx", "pytest_httpx2", "respx"),
+    *("timeout", "xdist"),
+)
+"""Plugins that are here for other tests; to load them takes as long as the rest."""
+
 USES_THE_FIXTURES: Final = f'pytest_plugins = ["{FIXTURES}"]\n'
 
 WITH_A_BACKEND: Final = """
@@ -62,7 +68,8 @@ def run(folder: Path, *options: str, **files: str) -> tuple[dict[str, int], str]
     ran = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider"),
-            *("-o", "asyncio_default_fixture_loop_scope=function", "-p", "no:xdist"),
+            *("-o", "asyncio_default_fixture_loop_scope=function"),
+            *(word for name in OTHERS for word in ("-p", f"no:{name}")),
             "-rN",  # in CI its summary would repeat each error in full
             *options,
         ],

@@ -8,7 +8,7 @@ from benchmarks.proofs._absence import CASES
 from benchmarks.proofs.absence import run
 
 
-@pytest.mark.parametrize("first", range(1, 121, 20))
+@pytest.mark.parametrize("first", range(1, 61, 20))
 def test_schedules_of_twenty_seeds_pay_for_nothing_twice(first: int) -> None:
     tally = run(range(first, first + 20))
     assert tally.wrong == []

@@ -23,6 +23,7 @@ from finetuning_async.cli._options import (
     CommonOptions,
     common_options,
     json_option,
+    local_options,
     pass_common,
 )
 from finetuning_async.cli._output import is_terminal, say, shown
@@ -82,7 +83,7 @@ def _verify(common: CommonOptions, key: ApiKey) -> Account:
 
 
 @command.command()
-@common_options
+@local_options()
 @pass_common
 def logout(common: CommonOptions) -> None:
     """Remove the stored key. It stays valid: revoke keys on finetuning.ai."""

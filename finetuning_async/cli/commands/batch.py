@@ -14,6 +14,7 @@ from finetuning_async.cli._options import (
     Number,
     common_options,
     json_option,
+    local_options,
     pass_common,
     share_option,
     shared_option,
@@ -112,8 +113,9 @@ def run(common: CommonOptions, /, **options: Any) -> int:
 
     INPUT is JSONL or CSV, - for stdin. A row has the parameters of a create (tags,
     lyrics, duration, bpm, language, key, scale, timesignature, seed, webhook) and
-    optionally custom_id (or idempotency_key) and type. Without INPUT, the rows of
-    earlier runs are finished.
+    optionally custom_id (or idempotency_key), type, priority (low by default) and
+    share. Rows are sent in their order; priority and share say how they stand against
+    other creates of the account. Without INPUT, the rows of earlier runs are finished.
 
     The folder batch-journal beside the files records what is done: if you move the
     files, move it with them. A batch belongs to the account whose key started it.
@@ -126,14 +128,15 @@ def run(common: CommonOptions, /, **options: Any) -> int:
 @command.command()
 @click.argument("folder", type=FOLDER)
 @json_option
-@common_options
-def status(folder: Path, as_json: bool) -> int:
+@local_options()
+@pass_common
+def status(common: CommonOptions, folder: Path, as_json: bool) -> int:
     """Show the progress of a batch, even while it runs."""
     from finetuning_async.batch import read_held, read_summary  # needs an extra
 
     summary = read_summary(folder)
     show(summary, as_json=as_json)
-    if not as_json:
+    if not as_json and not common.quiet:
         for item in read_held(folder):
             error = shown(str(item.entry.error))
             say(f"held, possibly charged: {shown(item.name)}: {error}")
@@ -144,20 +147,23 @@ def status(folder: Path, as_json: bool) -> int:
     "retry-failed", short_help="Plan failed items again; each costs another credit."
 )
 @click.argument("folder", type=FOLDER)
-@common_options
-def retry_failed(folder: Path) -> None:
+@local_options()
+@pass_common
+def retry_failed(common: CommonOptions, folder: Path) -> None:
     """Plan failed items again. Each costs another credit when the batch runs."""
     from finetuning_async.batch import retry_failed as plan  # needs an extra
 
     count = plan(folder)
-    say(f"{count} planned again. To run them: finetuning batch run --out {folder}")
+    if not common.quiet:
+        say(f"{count} planned again. To run them: finetuning batch run --out {folder}")
 
 
 @command.command(short_help="Plan again the held items that made no track.")
 @click.argument("folder", type=FOLDER)
 @click.argument("names", metavar="ID...", nargs=-1, required=True)
-@common_options
-def release(folder: Path, names: tuple[str, ...]) -> None:
+@local_options()
+@pass_common
+def release(common: CommonOptions, folder: Path, names: tuple[str, ...]) -> None:
     """Plan held items again. Use it for items that you know made no track.
 
     An item that did make one is charged twice.
@@ -165,4 +171,5 @@ def release(folder: Path, names: tuple[str, ...]) -> None:
     from finetuning_async.batch import release as plan  # needs an extra
 
     count = plan(folder, names)
-    say(f"{count} released. To run them: finetuning batch run --out {folder}")
+    if not common.quiet:
+        say(f"{count} released. To run them: finetuning batch run --out {folder}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from finetuning_async.cli._bulk_result import report_bulk
 from finetuning_async.cli._connect import call_service
 from finetuning_async.cli._exit_codes import SUCCESS
+from finetuning_async.cli._find import full_ids
 from finetuning_async.cli._options import (
     CommonOptions,
     common_options,
@@ -16,6 +18,9 @@ from finetuning_async.cli._options import (
     pass_common,
 )
 from finetuning_async.cli._output import is_terminal, say
+
+if TYPE_CHECKING:
+    from finetuning_async import AsyncClient, BulkResult
 
 
 @click.command()
@@ -37,7 +42,11 @@ def command(
             say("Nothing was deleted.")
         return SUCCESS
     common.interrupt_hint = "Some tracks may be deleted.\nTo check: finetuning list"
-    result = call_service(common, lambda client: client.generations.delete(given))
+
+    async def main(client: AsyncClient) -> BulkResult:
+        return await client.generations.delete(await full_ids(client, given))
+
+    result = call_service(common, main)
     return report_bulk(common, result, "deleted", as_json=as_json)
 
 

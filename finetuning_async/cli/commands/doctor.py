@@ -14,7 +14,8 @@ from finetuning_async.cli._exit_codes import FAILURE
 from finetuning_async.cli._keys import find_key
 from finetuning_async.cli._messages import describe_error
 from finetuning_async.cli._options import CommonOptions, common_options, pass_common
-from finetuning_async.cli._output import duration_text, print_fields
+from finetuning_async.cli._output import duration_text
+from finetuning_async.cli._tables import print_fields
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -11,7 +11,7 @@ from finetuning_async.cli._options import (
     pass_common,
 )
 from finetuning_async.cli._output_path import Destination
-from finetuning_async.cli._track_kinds import TRACK
+from finetuning_async.cli._track_kinds import KINDS
 from finetuning_async.cli._track_output import download
 
 
@@ -21,5 +21,8 @@ from finetuning_async.cli._track_output import download
 @common_options
 @pass_common
 def command(common: CommonOptions, track_id: str, output: str | None) -> None:
-    """Save a completed track. Without -o the file is named after it."""
-    download(common, TRACK, track_id, Destination(output))
+    """Save a completed track. Without -o the file is named after it.
+
+    ID is that of a track or a sound effect, or the beginning of it.
+    """
+    download(common, KINDS, track_id, Destination(output))

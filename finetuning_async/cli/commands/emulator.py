@@ -24,7 +24,7 @@ from finetuning_async.cli._error_exit import InvalidInputError
 from finetuning_async.cli._keys import read_key
 from finetuning_async.cli._options import (
     CommonOptions,
-    common_options,
+    local_options,
     pass_common,
 )
 from finetuning_async.cli._output import say
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     help="0 picks a free one.",
 )
 @emulator_options
-@common_options
+@local_options("config", "api_key_stdin")
 @pass_common
 def command(
     common: CommonOptions,

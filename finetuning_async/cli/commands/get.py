@@ -1,22 +1,26 @@
-"""``finetuning get``: show one track."""
+"""``finetuning get``: show one track, sound effect or playlist."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from finetuning_async.cli._connect import call_service
+from finetuning_async.cli._find import find
 from finetuning_async.cli._options import (
     CommonOptions,
     common_options,
     json_option,
     pass_common,
 )
-from finetuning_async.cli._output import print_fields, print_json
+from finetuning_async.cli._output import print_json
+from finetuning_async.cli._tables import print_fields
+from finetuning_async.cli._track_fields import track_fields
+from finetuning_async.cli.commands.playlist import print_playlist
 
 if TYPE_CHECKING:
-    from finetuning_async import Generation
+    from finetuning_async import AsyncClient
 
 
 @click.command()
@@ -25,30 +29,31 @@ if TYPE_CHECKING:
 @common_options
 @pass_common
 def command(common: CommonOptions, track_id: str, as_json: bool) -> None:
-    """Show one track."""
-    track = call_service(common, lambda client: client.generations.get(track_id))
+    """Show one track, sound effect or playlist.
+
+    ID is its id; of a track or a sound effect the beginning will do.
+    """
+    found = call_service(common, lambda client: _find(client, track_id))
     if as_json:
-        print_json(track.raw)
+        print_json(found.raw)
+    elif hasattr(found, "tracks"):
+        print_playlist(common, found)
     else:
-        print_fields(_fields(track))
+        print_fields(track_fields(found))
 
 
-def _fields(track: Generation) -> dict[str, object]:
-    made = track.parameters
-    return {
-        "id": track.id,
-        "status": track.status,
-        "kind": track.kind,
-        "title": track.title,
-        "prompt": track.prompt,
-        "seconds": track.duration or made.duration,
-        "bpm": made.bpm,
-        "keyscale": made.keyscale,
-        "timesignature": made.timesignature,
-        "language": made.language,
-        "seed": made.seed,
-        "created": track.created_at,
-        "completed": track.completed_at,
-        "audio": track.audio_url,
-        "error": track.error_message,
-    }
+async def _find(client: AsyncClient, text: str) -> Any:
+    """The track or sound effect, else the playlist.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    from finetuning_async import NotFoundError  # slow to import
+
+    try:
+        return await find(client, text)
+    except NotFoundError as missing:
+        try:
+            return await client.playlists.get(text)
+        except NotFoundError:
+            raise missing from None

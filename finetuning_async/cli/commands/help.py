@@ -18,5 +18,5 @@ def command(ctx: click.Context, words: tuple[str, ...]) -> None:
         )
         if inner is None:
             raise click.UsageError(f"No such command {word!r}.", here)
-        here = click.Context(inner, here, info_name=word)
+        here = inner.context_class(inner, here, info_name=word)
     click.echo(here.get_help())

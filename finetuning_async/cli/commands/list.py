@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,15 +15,18 @@ from finetuning_async.cli._options import (
     pass_common,
 )
 from finetuning_async.cli._output import (
-    date_text,
     note_more,
     print_json,
-    print_table,
+    say_empty,
     seconds_text,
 )
+from finetuning_async.cli._tables import Table, time_text
+from finetuning_async.cli._track_fields import track_seconds
 
 if TYPE_CHECKING:
     from finetuning_async import Generation
+
+TABLE: Final = Table("ID", "STATUS", "SECONDS", "PROMPT", "CREATED", text="PROMPT")
 
 
 @click.command()
@@ -38,7 +41,10 @@ def command(common: CommonOptions, /, as_json: bool, **query: Any) -> None:
     if as_json:
         print_json(page.raw)
         return
-    print_table(("ID", "STATUS", "SECONDS", "CREATED", "PROMPT"), map(_row, page.items))
+    if not page.items:
+        say_empty(common, "track", "finetuning generate TAGS", query)
+        return
+    TABLE.show(map(_row, page.items))
     note_more(common, page)
 
 
@@ -46,7 +52,7 @@ def _row(track: Generation) -> tuple[str, ...]:
     return (
         track.id,
         track.status,
-        seconds_text(track.duration or track.parameters.duration),
-        date_text(track.created_at),
+        seconds_text(track_seconds(track)),
         track.prompt,
+        time_text(track.created_at),
     )

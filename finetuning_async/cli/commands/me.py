@@ -13,7 +13,8 @@ from finetuning_async.cli._options import (
     json_option,
     pass_common,
 )
-from finetuning_async.cli._output import print_fields, print_json
+from finetuning_async.cli._output import print_json
+from finetuning_async.cli._tables import print_fields
 
 if TYPE_CHECKING:
     from finetuning_async import Account

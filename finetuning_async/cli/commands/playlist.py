@@ -12,6 +12,7 @@ import click
 
 from finetuning_async.cli._bulk_result import report_bulk
 from finetuning_async.cli._connect import call_service
+from finetuning_async.cli._find import SHORTEST, full_ids
 from finetuning_async.cli._options import (
     CommonOptions,
     common_options,
@@ -19,21 +20,20 @@ from finetuning_async.cli._options import (
     pass_common,
 )
 from finetuning_async.cli._output import (
-    date_text,
-    print_fields,
     print_json,
-    print_table,
+    say,
     seconds_text,
     shown,
     yes_or_no,
 )
+from finetuning_async.cli._tables import Table, print_fields, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from finetuning_async import AsyncClient, BulkResult, Playlist, PlaylistTrack
 
-HEADS = ("ID", "STATUS", "SECONDS", "CREATED", "TITLE")
+TABLE: Final = Table("ID", "STATUS", "SECONDS", "TITLE", "CREATED", text="TITLE")
 INTERRUPT_HINT = (
     "Some tracks may be done already.\nTo check: finetuning playlist show {}"
 )
@@ -65,11 +65,18 @@ def show(common: CommonOptions, playlist: str, as_json: bool) -> None:
     found = call_service(common, main)
     if as_json:
         print_json(found.raw)
-        return
-    print_fields(_fields(found))
-    if found.tracks:
+    else:
+        print_playlist(common, found)
+
+
+def print_playlist(common: CommonOptions, playlist: Playlist) -> None:
+    """Print a playlist and its tracks."""
+    print_fields(_fields(playlist))
+    if playlist.tracks:
         click.echo()
-        print_table(HEADS, map(_row, found.tracks))
+        TABLE.show(map(_row, playlist.tracks))
+    elif not common.quiet:
+        say(f"It has no tracks. To add some: finetuning playlist add {playlist.id} ID")
 
 
 @command.command()
@@ -85,7 +92,8 @@ def add(
 
     async def main(client: AsyncClient) -> BulkResult:
         (playlist_id,) = await playlist_ids(client, playlist)
-        return await client.playlists.add_tracks(playlist_id, ids)
+        found = await full_ids(client, ids)
+        return await client.playlists.add_tracks(playlist_id, found)
 
     common.interrupt_hint = INTERRUPT_HINT.format(playlist)
     return report_bulk(
@@ -106,7 +114,8 @@ def remove(
 
     async def main(client: AsyncClient) -> BulkResult:
         (playlist_id,) = await playlist_ids(client, playlist)
-        return await client.playlists.remove_tracks(playlist_id, ids)
+        found = await full_ids(client, ids)
+        return await client.playlists.remove_tracks(playlist_id, found)
 
     common.interrupt_hint = INTERRUPT_HINT.format(playlist)
     return report_bulk(
@@ -133,7 +142,8 @@ def move(
         source_id, target_id = await playlist_ids(client, source, target)
         if source_id == target_id:
             raise click.UsageError("SOURCE and TARGET are the same playlist.")
-        return await client.playlists.move_tracks(source_id, target_id, ids)
+        found = await full_ids(client, ids)
+        return await client.playlists.move_tracks(source_id, target_id, found)
 
     common.interrupt_hint = INTERRUPT_HINT.format(source)
     return report_bulk(
@@ -159,9 +169,9 @@ def _row(track: PlaylistTrack) -> tuple[str, ...]:
     return (
         track.id,
         track.status,
-        seconds_text(track.duration),
-        date_text(track.created_at),
+        seconds_text(track.duration if track.status == "completed" else None),
         track.title or track.prompt,
+        time_text(track.created_at),
     )
 
 
@@ -186,6 +196,8 @@ def _resolve(name: str, known: Sequence[Playlist]) -> str:
     if _is_id(name) or any(name == one.id for one in known):
         return name
     found = [one for one in known if _normalized(one.name) == _normalized(name)]
+    if not found and len(name) >= SHORTEST:  # the short id of a table
+        found = [one for one in known if one.id.startswith(name.lower())]
     if not found:
         raise click.ClickException(
             f"no playlist is named {name!r}.\nTo list yours: finetuning playlists"
@@ -193,7 +205,7 @@ def _resolve(name: str, known: Sequence[Playlist]) -> str:
     if len(found) > 1:
         lines = "".join(f"\n  {one.id}  {shown(one.name)}" for one in found)
         raise click.ClickException(
-            f"{len(found)} playlists are named {name!r}; give the id of one:{lines}"
+            f"{len(found)} playlists are meant by {name!r}; give the id of one:{lines}"
         )
     return found[0].id
 

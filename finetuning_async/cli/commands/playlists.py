@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,15 +15,20 @@ from finetuning_async.cli._options import (
 )
 from finetuning_async.cli._output import (
     print_json,
-    print_table,
+    say_empty,
     seconds_text,
     yes_or_no,
 )
+from finetuning_async.cli._tables import Table
 
 if TYPE_CHECKING:
     from finetuning_async import Playlist
 
-HEADS = ("ID", "TRACKS", "SECONDS", "PUBLIC", "NAME")
+TABLE: Final = Table(
+    *("ID", "TRACKS", "SECONDS", "PUBLIC", "NAME"),
+    text="NAME",
+    optional=("SECONDS", "PUBLIC"),
+)
 
 
 @click.command()
@@ -35,8 +40,10 @@ def command(common: CommonOptions, as_json: bool) -> None:
     page = call_service(common, lambda client: client.playlists.list())
     if as_json:
         print_json({"playlists": [one.raw for one in page.items]})
+    elif page.items:
+        TABLE.show(map(_row, page.items))
     else:
-        print_table(HEADS, map(_row, page.items))
+        say_empty(common, "playlist", "the web application")
 
 
 def _row(playlist: Playlist) -> tuple[str, ...]:

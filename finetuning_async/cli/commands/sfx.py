@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,6 +15,7 @@ from finetuning_async.cli._create_command import (
     create_options,
     enhance_option,
 )
+from finetuning_async.cli._find import find
 from finetuning_async.cli._options import (
     CommonOptions,
     Number,
@@ -26,19 +27,21 @@ from finetuning_async.cli._options import (
     timeout_option,
 )
 from finetuning_async.cli._output import (
-    date_text,
     note_more,
-    print_fields,
     print_json,
-    print_table,
+    say_empty,
     seconds_text,
 )
 from finetuning_async.cli._output_path import Destination
+from finetuning_async.cli._tables import Table, print_fields, time_text
+from finetuning_async.cli._track_fields import track_fields, track_seconds
 from finetuning_async.cli._track_kinds import EFFECT
 from finetuning_async.cli._track_output import download, wait_for
 
 if TYPE_CHECKING:
     from finetuning_async import SoundEffect
+
+TABLE: Final = Table("ID", "STATUS", "SECONDS", "PROMPT", "CREATED", text="PROMPT")
 
 
 @click.group()
@@ -92,7 +95,10 @@ def list_(common: CommonOptions, /, as_json: bool, **query: Any) -> None:
     if as_json:
         print_json(page.raw)
         return
-    print_table(("ID", "STATUS", "SECONDS", "CREATED", "PROMPT"), map(_row, page.items))
+    if not page.items:
+        say_empty(common, "sound effect", "finetuning sfx generate PROMPT", query)
+        return
+    TABLE.show(map(_row, page.items))
     note_more(common, page)
 
 
@@ -103,11 +109,11 @@ def list_(common: CommonOptions, /, as_json: bool, **query: Any) -> None:
 @pass_common
 def get(common: CommonOptions, effect_id: str, as_json: bool) -> None:
     """Show one sound effect."""
-    effect = call_service(common, lambda client: client.sound_effects.get(effect_id))
+    effect = call_service(common, lambda client: find(client, effect_id, (EFFECT,)))
     if as_json:
         print_json(effect.raw)
     else:
-        print_fields(_fields(effect))
+        print_fields(track_fields(effect))
 
 
 @command.command("wait")
@@ -126,7 +132,9 @@ def wait(
 ) -> None:
     """Wait for a sound effect to end. Add -o to save it."""
     destination = None if output is None else Destination(output)
-    wait_for(common, EFFECT, effect_id, destination, timeout=timeout, as_json=as_json)
+    wait_for(
+        common, (EFFECT,), effect_id, destination, timeout=timeout, as_json=as_json
+    )
 
 
 @command.command("download")
@@ -136,28 +144,14 @@ def wait(
 @pass_common
 def download_(common: CommonOptions, effect_id: str, output: str | None) -> None:
     """Save a completed sound effect. Without -o the file is named after it."""
-    download(common, EFFECT, effect_id, Destination(output))
+    download(common, (EFFECT,), effect_id, Destination(output))
 
 
 def _row(effect: SoundEffect) -> tuple[str, ...]:
     return (
         effect.id,
         effect.status,
-        seconds_text(effect.duration or effect.requested_duration, digits=2),
-        date_text(effect.created_at),
+        seconds_text(track_seconds(effect), digits=2),
         effect.prompt,
+        time_text(effect.created_at),
     )
-
-
-def _fields(effect: SoundEffect) -> dict[str, object]:
-    return {
-        "id": effect.id,
-        "status": effect.status,
-        "prompt": effect.prompt,
-        "asked for": effect.requested_duration,
-        "seconds": effect.duration,
-        "created": effect.created_at,
-        "completed": effect.completed_at,
-        "audio": effect.audio_url,
-        "error": effect.error_message,
-    }

@@ -13,7 +13,7 @@ from finetuning_async.cli._options import (
     timeout_option,
 )
 from finetuning_async.cli._output_path import Destination
-from finetuning_async.cli._track_kinds import TRACK
+from finetuning_async.cli._track_kinds import KINDS
 from finetuning_async.cli._track_output import wait_for
 
 
@@ -31,6 +31,9 @@ def command(
     as_json: bool,
     timeout: float,
 ) -> None:
-    """Wait for a track to end. Add -o to save it; -o . names the file after it."""
+    """Wait for a track to end. Add -o to save it; -o . names the file after it.
+
+    ID is that of a track or a sound effect, or the beginning of it.
+    """
     destination = None if output is None else Destination(output)
-    wait_for(common, TRACK, track_id, destination, timeout=timeout, as_json=as_json)
+    wait_for(common, KINDS, track_id, destination, timeout=timeout, as_json=as_json)
