@@ -11,6 +11,7 @@ SPENDING: Final = "journal/_spending.py"
 CLIENT: Final = "tests/session/test_budgets.py::test_"
 JOURNAL: Final = "tests/session/test_journal_budgets.py::test_"
 STORE: Final = "tests/journal/test_spending.py::test_"
+WORKER: Final = "tests/batch/test_worker.py::test_"
 PERIOD: Final = (
     "tests/pacing/test_credit_limit.py::test_no_period_has_more_than_the_budget"
 )
