@@ -30,8 +30,6 @@ from finetuning_async.journal import (
     Door,
     Pause,
     Retry,
-    Usage,
-    first_refusal,
     is_fatal,
     lookalike_key,
     retry_delay,
@@ -194,17 +192,16 @@ class Run:
         # A create that is not committed to be sent is reserved, and may still end
         # without a charge. Only when none is left is the limit really reached.
         reserved = sum(door.item.entry.state == "planned" for door in self._creating)
-        refused = self._refusal(reserved)
-        if refused is None:
+        used = self.engine.journal.summary.spent + reserved
+        if all(limit.allows(used) for limit in self.limits):
             return True
         if not self._creating:
-            self.pause("max_credits", refused.message)
+            most = self.options.max_credits
+            self.pause(
+                "max_credits",
+                f"{most} credits are spent, the most that max_credits allows",
+            )
         return self.paused is not None
-
-    def _refusal(self, reserved: int) -> BudgetExceededError | None:
-        """The error for one more create beside those spent and reserved."""
-        used = Usage(self.engine.journal.summary.spent, reserved)
-        return first_refusal(self.limits, lambda _: used, 0.0, reserved=True)
 
     def pause(self, code: str, message: str) -> None:
         """Create nothing more; the first reason is kept."""

@@ -41,6 +41,8 @@ class RunSettings:
     speed: float
     shared: bool
     share: str | None
+    budget: int | None
+    journal: str | None
     queue: int | None
     assumed_queue: int
     options: Options

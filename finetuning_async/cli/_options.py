@@ -188,6 +188,26 @@ def share_option(command: F) -> F:
     )(command)
 
 
+def budget_options(command: F) -> F:
+    """Add ``--budget`` and ``--journal``."""
+    for option in (
+        click.option(
+            "--journal",
+            metavar="FILE",
+            help="Record each create in FILE; --budget then counts all that it knows of"
+            " the account.",
+        ),
+        click.option(
+            "--budget",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="The most credits that may be spent; nothing is sent above it.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 class Number(click.ParamType):  # type: ignore[type-arg]  # not generic before 8.5
     """A number; a whole one becomes an `int`, so that messages repeat it as typed.
 

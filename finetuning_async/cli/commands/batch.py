@@ -12,6 +12,7 @@ from finetuning_async.cli._batch_summary import exit_code, show
 from finetuning_async.cli._options import (
     CommonOptions,
     Number,
+    budget_options,
     common_options,
     json_option,
     local_options,
@@ -97,6 +98,7 @@ def command() -> None:
 )
 @shared_option
 @share_option
+@budget_options
 @click.option("--tags", is_flag=True, help="Write title, tempo and key into the MP3s.")
 @click.option(
     "--speed",
