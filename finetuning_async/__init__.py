@@ -25,6 +25,7 @@ folder through its `__init__`, whose docstring lists the files and explains the 
     _pacing                   when a request may go out
     _api                      the service's messages as values
     _runtime                  shielding, wakeups, threads, timers
+    _credentials              the API key that `finetuning auth login` stored
     _errors, _events, ...     what all of them use
 
 Where to read what happens, file by file:
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
         SoundEffectRequest as SoundEffectRequest,
     )
     from finetuning_async._client import AsyncClient as AsyncClient
+    from finetuning_async._credentials import stored_key as stored_key
     from finetuning_async._downloads import AudioStream as AudioStream
     from finetuning_async._errors import (
         APIConnectionError as APIConnectionError,
@@ -184,6 +186,7 @@ else:
             ),
             "._client": ("AsyncClient",),
             "._downloads": ("AudioStream",),
+            "._credentials": ("stored_key",),
             "._errors": (
                 "APIConnectionError",
                 "APIResponseError",
@@ -329,6 +332,7 @@ __all__ = [
     "WebhookVerificationError",
     "__version__",
     "capture_responses",
+    "stored_key",
 ]
 
 

@@ -67,7 +67,8 @@ class AsyncClient(TrackMethods):
 
     Args:
         api_key: The API key; by default the environment variable
-            ``FINETUNING_API_KEY``. White space around it is removed.
+            ``FINETUNING_API_KEY``. ``api_key=stored_key()`` uses the one that
+            ``finetuning auth login`` stored. White space around it is removed.
         base_url: The URL of the service, ``https`` unless it is a loopback address; by
             default ``FINETUNING_BASE_URL``, else the real service.
         request_timeout: Seconds for one attempt, from sending to the end of the

@@ -53,7 +53,7 @@ def key_problem(text: str | None) -> str | None:
     published sources differ on it.
     """
     if not text:
-        return "given: pass api_key=, or set FINETUNING_API_KEY"
+        return "given"
     if not text.isascii() or not text.isprintable() or " " in text:
         return "printable ASCII without spaces or line breaks"
     return None

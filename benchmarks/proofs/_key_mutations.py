@@ -85,8 +85,8 @@ SHARED: Final = (
     (
         "deletes the entry of a create that was cancelled in flight",
         ENGINE,
-        "        if not is_in_doubt(submission):\n            await self._record_not",
-        "        if True:\n            await self._record_not",
+        "            if is_in_doubt(submission):\n                at = ",
+        "            if False:\n                at = ",
         CANCELLED,
     ),
     (
@@ -112,7 +112,7 @@ SHARED: Final = (
     ),
     (
         "knows a key without its content",
-        CREATES,
+        ACCOUNT,
         "    if given.content_key() == known.content_key():\n",
         "    if True:\n",
         CONTENT,
@@ -134,7 +134,7 @@ SHARED: Final = (
     (
         "does not say that it lives",
         OPEN,
-        "            group.start(beating)\n",
+        "            group.start_at(beating, self._beaten_at + BEAT_EVERY)\n",
         "",
         LIVES,
     ),

@@ -125,8 +125,8 @@ MUTANTS: Final = (
     Mutant(
         "plans a create again that was cancelled in flight",
         "journal/_engine.py",
-        "        if not is_in_doubt(submission):\n",
-        "        if True:\n",
+        "            if is_in_doubt(submission):\n                at = ",
+        "            if False:\n                at = ",
         "tests/journal/test_engine.py"
         "::test_a_create_cancelled_in_flight_is_in_doubt_at_once",
     ),

@@ -250,7 +250,8 @@ class Outcomes(AsyncIterator[Outcome]):
             track = await self._submit(request, accepted, task_status)
             track = await self._session.wait(track, **self._wait_options)
             if track.status == "failed":
-                error = failed_error(track)
+                has_key = request.idempotency_key is not None
+                error = failed_error(track, has_key=has_key)
         except FinetuningError as raised:
             error = raised
             track = accepted[0] if accepted else None

@@ -101,7 +101,7 @@ class ResumedOutcomes(Outcomes):
                 track, timeout=WAIT_TIMEOUT, on_update=None
             )
             if track.status == "failed":
-                error = failed_error(track)
+                error = failed_error(track, has_key=True)
         except ClientClosedError:
             raise
         except FinetuningError as raised:

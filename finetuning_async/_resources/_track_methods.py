@@ -195,7 +195,7 @@ class TrackMethods(AudioMethods):
         left = max(0.0, deadline - anyio.current_time())
         final = await session.wait(accepted, timeout=left, on_update=on_update)
         if final.status == "failed":
-            raise failed_error(final)
+            raise failed_error(final, has_key=True)
         return cast("Generation | SoundEffect", final)
 
     def resume_all(self) -> Outcomes:

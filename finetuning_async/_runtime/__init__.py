@@ -1,6 +1,7 @@
 """Tasks, threads, shielding and timers: what anyio and the event loops leave to us.
 
 _threads         blocking work in a worker thread
+_serial_thread   blocking work in a thread of its own, in order
 _shielding       calls whose work finishes although the caller is cancelled
 _loop_handle     an event loop as other threads can use it
 _machine_clock   whether a loop's clock runs in step with the machine's
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from finetuning_async._runtime._keyed_lock import KeyedLock as KeyedLock
     from finetuning_async._runtime._loop_handle import LoopHandle as LoopHandle
     from finetuning_async._runtime._machine_clock import machine_now as machine_now
+    from finetuning_async._runtime._serial_thread import (
+        Job as Job,
+        SerialThread as SerialThread,
+    )
     from finetuning_async._runtime._shielding import (
         GRACE as GRACE,
         ShieldedCall as ShieldedCall,
@@ -44,6 +49,7 @@ else:
             "._keyed_lock": ("KeyedLock",),
             "._loop_handle": ("LoopHandle",),
             "._machine_clock": ("machine_now",),
+            "._serial_thread": ("Job", "SerialThread"),
             "._shielding": (
                 "GRACE",
                 "ShieldedCall",

@@ -21,7 +21,7 @@ the caller's cancellation on. The call owns the child and never ends before it.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 import anyio
 import anyio.abc
@@ -199,6 +199,13 @@ class ShieldedCall(Generic[T]):
             self.cancel_after_grace()
         self._caller = running_task()
         self._cancel_count = self._caller.cancelling()
+        return self.start_unwatched()
+
+    def start_unwatched(self) -> asyncio.Task[None]:
+        """The same from outside the caller's task, whose cancellation is not noticed.
+
+        Only `cancel_after_grace` cancels it then.
+        """
         child = running_loop().create_task(self.run_child())
         # If something cancels the child before its first step, `run_child` never runs.
         child.add_done_callback(self._on_done)
@@ -210,17 +217,12 @@ class ShieldedCall(Generic[T]):
         Returns:
             The cancellation to raise then.
         """
-        with anyio.CancelScope(shield=True):
-            while not self.is_done:
-                try:
-                    await self._wakeup.wait()
-                except anyio.get_cancelled_exc_class() as again:
-                    # The shield keeps scopes quiet, so this is `task.cancel()`. It
-                    # replaces the cancellation of a scope: that scope would swallow
-                    # both, and the task would go on as if it were not cancelled.
-                    cancelled = again
-        self._error = None  # it is never raised, and its traceback refers to it
-        return cancelled
+        try:
+            return await outwait(self._wakeup, lambda: self.is_done, cancelled)
+        finally:
+            # It is never raised, and its traceback refers to it.
+            self._error = None
+            del cancelled
 
     async def run_in_group(
         self, meanwhile: Callable[[ShieldedCall[T]], Awaitable[None]] | None = None
@@ -323,6 +325,7 @@ class ShieldedGroup:
     def __init__(self, wakeup: Wakeup) -> None:
         self._wakeup = wakeup
         self._calls: dict[ShieldedCall[Any], object] = {}
+        self._timers: list[asyncio.TimerHandle] = []
         self._group: anyio.abc.TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
@@ -343,6 +346,20 @@ class ShieldedGroup:
             self._calls[call] = None
             self._group.start_soon(call.run_child)
 
+    def start_at(self, call: ShieldedCall[Any], moment: float) -> None:
+        """Start a call that does nothing before a moment of the loop's clock.
+
+        On asyncio it is started then, and costs no task if the block ends before.
+        """
+        if self._group is not None:
+            self.start(call)
+            return
+
+        def start() -> None:
+            self._calls[call] = call.start_unwatched()
+
+        self._timers.append(running_loop().call_at(moment, start))
+
     def reap(self) -> None:
         """Remove the calls that have ended.
 
@@ -359,6 +376,8 @@ class ShieldedGroup:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        for timer in self._timers:
+            timer.cancel()
         if isinstance(error, GeneratorExit):  # closed from outside: nothing to await
             return
         if self._group is None:
@@ -370,18 +389,69 @@ class ShieldedGroup:
 
     async def _wait_until_done(self) -> None:
         """As `ShieldedCall._wait_until_done`, for all calls."""
-        cancelled: BaseException | None = None
-        with anyio.CancelScope(shield=True):
-            while not all(call.is_done for call in self._calls):
-                try:
-                    await self._wakeup.wait()
-                except anyio.get_cancelled_exc_class() as again:
-                    cancelled = again
+        if all(call.is_done for call in self._calls):
+            return
+        cancelled = await outwait(
+            self._wakeup, lambda: all(call.is_done for call in self._calls)
+        )
         if cancelled is not None:
             try:
                 raise cancelled
             finally:
                 del cancelled  # break the cycle of the error and this frame
+
+
+@overload
+async def outwait(
+    wakeup: Wakeup,
+    is_done: Callable[[], bool],
+    cancelled: BaseException,
+    seconds: float = inf,
+) -> BaseException: ...
+
+
+@overload
+async def outwait(
+    wakeup: Wakeup,
+    is_done: Callable[[], bool],
+    cancelled: BaseException | None = None,
+    seconds: float = inf,
+) -> BaseException | None: ...
+
+
+async def outwait(
+    wakeup: Wakeup,
+    is_done: Callable[[], bool],
+    cancelled: BaseException | None = None,
+    seconds: float = inf,
+) -> BaseException | None:
+    """Wait until something is done, however often the task is cancelled meanwhile.
+
+    Args:
+        wakeup: Woken when it may be.
+        is_done: Whether it is.
+        cancelled: The cancellation with which the task came here, if with one.
+        seconds: How long to wait at most.
+
+    Returns:
+        The cancellation to raise then; `None` if there was none.
+    """
+    deadline = anyio.current_time() + seconds
+    with anyio.CancelScope(shield=True, deadline=deadline) as scope:
+        while not is_done():
+            try:
+                await wakeup.wait()
+            except anyio.get_cancelled_exc_class() as again:
+                if scope.cancel_called:  # the time is over
+                    raise
+                # The shield keeps scopes quiet, so this is `task.cancel()`. It replaces
+                # the cancellation of a scope: that scope would swallow both, and the
+                # task would go on as if it were not cancelled.
+                cancelled = again
+    try:
+        return cancelled
+    finally:
+        del cancelled  # break the cycle of the error and this frame
 
 
 async def run_to_completion(work: Callable[[], Awaitable[T]]) -> T:

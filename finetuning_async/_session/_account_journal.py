@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -17,11 +18,12 @@ from finetuning_async._errors import (
     IdempotencyConflictError,
     InvalidRequestError,
 )
-from finetuning_async._runtime import LoopHandle, in_thread, run_to_completion
+from finetuning_async._runtime import LoopHandle, SerialThread, run_to_completion
 from finetuning_async._session._keyed_door import facts_of
 from finetuning_async._session._open_journal import OpenJournal
 from finetuning_async.journal import (
     STATES,
+    THREAD,
     Ended,
     Entry,
     Journal,
@@ -105,6 +107,11 @@ class AccountJournal:
         self._opening = anyio.Lock()
         self._opened: OpenJournal | None = None
 
+    @property
+    def responds(self) -> bool:
+        """Whether it is open, and no call has given up waiting for it."""
+        return self._opened is not None and not self._opened.journal.thread.is_stuck
+
     async def opened(self) -> OpenJournal:
         """The journal; opened at the first use in this loop.
 
@@ -123,9 +130,16 @@ class AccountJournal:
         # The views of a client share it, so that calls with one key meet in its locks.
         opened = source.opened().get(name)
         if opened is None:
-            store = await in_thread(source.load().open, name)
-            # Another view may have opened it meanwhile.
-            opened = source.opened().setdefault(name, OpenJournal(Journal(store)))
+            thread = SerialThread(THREAD)
+            try:
+                store = await thread.start(partial(source.load().open, name)).wait()
+            except BaseException:
+                thread.close()
+                raise
+            made = OpenJournal(Journal(store, thread))
+            opened = source.opened().setdefault(name, made)
+            if opened is not made:  # another view has opened it meanwhile
+                thread.close()
         return opened
 
     async def _partition(self) -> str:
@@ -302,10 +316,7 @@ class AccountJournal:
         A failure ends no wait: the entry stays accepted, and is waited for again.
         """
         try:
-            journal = (await self.opened()).journal
-            item = await journal.call(journal.store.find_track, track_id)
-            if item is not None and item.entry.state == "accepted":
-                await journal.record(item, ended)
+            await (await self.opened()).journal.end(track_id, ended)
         except StaleItemError:
             pass  # another process has recorded it
         except FinetuningError as error:
@@ -347,6 +358,8 @@ def check_same_request(given: AnyRequest, item: Item) -> None:
     Raises:
         IdempotencyConflictError: It has other content; nothing was sent.
     """
+    if (item.kind, item.body) == (given.kind, body_of(given)):
+        return  # as nearly all: it saves making a request of what is stored
     known = item.request
     if given.content_key() == known.content_key():
         return

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -33,7 +34,6 @@ from finetuning_async._errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from finetuning_async._runtime import run_to_completion
 from finetuning_async._session._account_journal import (
     AccountJournal,
     check_key,
@@ -49,19 +49,19 @@ from finetuning_async._session._keyed_door import (
     KeyedDoor,
     NotWanted,
     facts_of,
+    late_event,
     read_credits,
 )
 from finetuning_async._session._open_calls import closed_error
 from finetuning_async.journal import (
-    Accepted,
     Action,
     Claimed,
+    Delete,
     Ended,
     Engine,
     EngineOptions,
     Entry,
     JournalEntry,
-    Lost,
     StaleItemError,
 )
 
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from finetuning_async._session._journal_source import JournalSource
     from finetuning_async._session._open_journal import OpenJournal
     from finetuning_async._submission import Submission
-    from finetuning_async.journal import Event, Item
+    from finetuning_async.journal import Item
 
 logger = logging.getLogger("finetuning_async")
 
@@ -238,6 +238,8 @@ class KeyedCreates:
         if self._session.calls.is_closing:
             return closed_error()
         what = f"another call with key {call.key!r}" if call.is_behind else "its permit"
+        if not self.journal.responds:
+            what = "the journal, which does not respond"
         return APITimeoutError(
             f"timed out after {timeout or 0.0:.1f} s waiting for {what}; nothing was"
             " sent by this call",
@@ -348,9 +350,7 @@ class KeyedCreates:
             keeps_entry = call.keeps_entry(error)
             # Closed from outside, a coroutine can await nothing.
             if not isinstance(error, GeneratorExit):
-                await run_to_completion(
-                    lambda: self._let_go(call, opened, keeps_entry=keeps_entry)
-                )
+                await self._let_go(call, opened, keeps_entry=keeps_entry)
             raise
         if item.entry.track_id is not None:
             return item, None
@@ -364,8 +364,10 @@ class KeyedCreates:
         The one that it began with may have been deleted, by a call that failed, and its
         key be used for something else.
         """
+        if call.is_new:
+            return
         request, deadline = item.request, call.submission.deadline
-        if call.is_new or request == call.submission.request:
+        if request == call.submission.request:
             return
         call.submission = self._resumed(item, call.options)
         call.submission.deadline = deadline
@@ -388,33 +390,15 @@ class KeyedCreates:
 
         If it is kept, its lease ends: this loop may live on and keep all its leases, so
         that no other process could take the entry over.
-        """
-        try:
-            item = await opened.find(call.key)
-            if item is None or item.entry.holder != opened.holder:
-                return
-            if item.entry.state == "sending":
-                await opened.journal.record(item, await self._late_event(call, opened))
-            elif keeps_entry:
-                await opened.journal.record(item, Claimed(NOBODY))
-            else:
-                await opened.journal.delete(item)
-        except StaleItemError:
-            pass  # another process has it now
-        except FinetuningError as error:
-            logger.warning(
-                "the entry of key %r stays as it is, though its call has failed: %s",
-                call.key,
-                error,
-            )
 
-    async def _late_event(self, call: KeyedCall, opened: OpenJournal) -> Event:
-        """What became of a create whose call has ended before that was recorded."""
-        track = call.submission.accepted
-        if track is not None:
-            return Accepted(track.id, facts_of(track))
-        now = await self._engine_of(opened).reconciliation.known_now()
-        return Lost(now, "its call failed before its outcome was recorded")
+        A disk or a database that does not respond holds up nobody: what it may still
+        commit of this call is undone right after, and was not sent.
+        """
+        moment = self._session.account.service_time()
+        work = partial(
+            _let_go, call, opened, keeps_entry=keeps_entry, service_time=moment
+        )
+        await opened.journal.start(work).linger()
 
     def _engine_of(self, opened: OpenJournal) -> Engine:
         if self._engine is None:
@@ -463,6 +447,38 @@ class KeyedCreates:
             return parse_row(row)
         self._session.observe(track)
         return track
+
+
+def _let_go(
+    call: KeyedCall,
+    opened: OpenJournal,
+    *,
+    keeps_entry: bool,
+    service_time: float | None,
+) -> None:
+    """As `KeyedCreates._let_go`, in the journal's thread."""
+    journal, store = opened.journal, opened.journal.store
+    try:
+        item = store.find_key(call.key)
+        if item is None or item.entry.holder != opened.holder:
+            return
+        if item.entry.state == "sending":
+            at = store.now() if service_time is None else service_time
+            item = journal.record_here(item, late_event(call.submission, at))
+        if item.entry.state != "planned":
+            return
+        if keeps_entry:
+            journal.record_here(item, Claimed(NOBODY))
+        else:
+            store.commit([Delete(item)])
+    except StaleItemError:
+        pass  # another process has it now
+    except FinetuningError as error:
+        logger.warning(
+            "the entry of key %r stays as it is, though its call has failed: %s",
+            call.key,
+            error,
+        )
 
 
 def unknown_key_error(key: str) -> InvalidRequestError:

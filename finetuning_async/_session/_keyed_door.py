@@ -21,11 +21,15 @@ from finetuning_async._errors import (
     SubmissionUnknownError,
 )
 from finetuning_async.journal import (
+    Accepted,
     Claimed,
+    Lost,
+    NotSent,
     Pause,
     Rejected,
     Retry,
     Saved,
+    is_in_doubt,
     retry_delay,
     reuse_seed,
     without_secrets,
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
     from finetuning_async._session._journal_budgets import JournalBudgets
     from finetuning_async._session._open_journal import OpenJournal
     from finetuning_async._submission import Submission
-    from finetuning_async.journal import Engine, Item
+    from finetuning_async.journal import Engine, Event, Item
 
 LOOK_FOR: Final = 30.0
 """Seconds after it was given up for which a call looks for a create, before it raises
@@ -199,7 +203,7 @@ class KeyedDoor:
         journal, event = self._opened.journal, Claimed(self._opened.holder)
         limits = self.limits if self._is_wanted else ()
         try:
-            return (await journal.record(item, event, limits))[0]
+            return (await journal.record(item, event, limits=limits))[0]
         except BudgetExceededError:
             if self._call.is_new:
                 # What an earlier process has left is not sent later: it has failed now.
@@ -296,3 +300,18 @@ def facts_of(track: Any) -> str:
     """A track's raw JSON, without what may be secret in its webhook."""
     raw = dict(track.raw) or {"id": track.id, "status": track.status}
     return without_secrets(json.dumps(raw, ensure_ascii=False))
+
+
+def late_event(submission: Submission, at: float) -> Event:
+    """What became of a create whose call has ended before that was recorded.
+
+    Args:
+        submission: The create.
+        at: Now, by the service's clock.
+    """
+    track = submission.accepted
+    if track is not None:
+        return Accepted(track.id, facts_of(track))
+    if is_in_doubt(submission):
+        return Lost(at, "its call failed before its outcome was recorded")
+    return NotSent()

@@ -14,7 +14,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -81,11 +82,13 @@ class OpenJournal:
         wakeup = Wakeup()
         beating = ShieldedCall(self._keep_beating, grace=0.0, wakeup=wakeup)
         async with ShieldedGroup(wakeup) as group:
-            group.start(beating)
+            # Most creates are accepted long before the next beat.
+            group.start_at(beating, self._beaten_at + BEAT_EVERY)
             try:
                 yield
             finally:
-                beating.cancel_after_grace()
+                for call in group:
+                    call.cancel_after_grace()
 
     async def _keep_beating(self, call: ShieldedCall[None]) -> None:
         # Shielded from the scopes of the caller: a create in flight may go on for some
@@ -113,6 +116,11 @@ class OpenJournal:
         self._beaten_at = now
 
     async def leave(self) -> None:
-        """Give up all leases, as when the client closes."""
-        with suppress(FinetuningError):
-            await self.journal.call(self.journal.store.remove_holder, self.holder)
+        """Give up all leases, as when the client closes, and end the journal's thread.
+
+        A journal that does not respond is not waited for: others take over once the
+        leases are over.
+        """
+        remove = partial(self.journal.store.remove_holder, self.holder)
+        await self.journal.start(remove).linger()
+        self.journal.close()

@@ -18,6 +18,7 @@ from finetuning_async._api import (
     check_timeout,
 )
 from finetuning_async._constants import MAX_RETRIES, MAX_RETRY_WAIT
+from finetuning_async._credentials import key_places
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._event_hook import Hook, as_hook
 from finetuning_async._http import (
@@ -227,6 +228,15 @@ def read_secrets(options: dict[str, Any]) -> tuple[str, str] | None:
     return None
 
 
+def _missing_key() -> str:
+    """What is wrong where there is no key: where it was looked for, and what to do."""
+    passed = "api_key= is empty, and FINETUNING_API_KEY is not set"
+    return (
+        f"given: {passed}. `finetuning auth login` stores a key in {key_places()};"
+        " api_key=finetuning_async.stored_key() reads it there"
+    )
+
+
 def read_key(given: str | None) -> tuple[ApiKey | None, str]:
     """The key to use, from the environment if none is given, or what is wrong with it.
 
@@ -236,6 +246,8 @@ def read_key(given: str | None) -> tuple[ApiKey | None, str]:
     if given is not None and not isinstance(given, str):
         return None, "a string"
     text = (given or os.environ.get("FINETUNING_API_KEY") or "").strip()
+    if not text:
+        return None, _missing_key()
     problem = key_problem(text)
     if problem is not None:
         return None, problem

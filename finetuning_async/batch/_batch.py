@@ -176,6 +176,7 @@ class Batch:
 
     def _close(self) -> None:
         self._outputs.close()
+        self._journal.close()
         self._store.close()
         if not self._journal.summary.total:
             self._folder.remove_if_new()

@@ -11,7 +11,6 @@ from collections import Counter
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from finetuning_async._errors import InvalidRequestError
@@ -81,9 +80,9 @@ class BatchJournal:
     ) -> None:
         self._open = _opener(location, name)
         self._name = name
-        self._lock = Lock()
-        self._store: JournalStore | None = None
-        self._opened_by = 0
+        # By process: a forked child opens its own. Without a lock, which the child
+        # might find held for ever.
+        self._stores: dict[int, JournalStore] = {}
 
     def __repr__(self) -> str:
         return f"<BatchJournal {self._name!r}>"
@@ -176,23 +175,22 @@ class BatchJournal:
         await in_thread(self._close)
 
     async def _call(self, work: Callable[[JournalStore], T]) -> T:
-        def call() -> T:
-            with self._lock:
-                return work(self._opened())
-
-        return await in_thread(call)
+        return await in_thread(lambda: work(self._opened()))
 
     def _opened(self) -> JournalStore:
-        """The store of this process; a forked child opens its own."""
-        if self._store is None or self._opened_by != os.getpid():
-            self._store, self._opened_by = self._open(), os.getpid()
-        return self._store
+        process = os.getpid()
+        store = self._stores.get(process)
+        if store is None:
+            made = self._open()
+            store = self._stores.setdefault(process, made)
+            if store is not made:  # another thread has opened it meanwhile
+                made.close()
+        return store
 
     def _close(self) -> None:
-        with self._lock:
-            store, self._store = self._store, None
-            if store is not None and self._opened_by == os.getpid():
-                store.close()
+        store = self._stores.pop(os.getpid(), None)
+        if store is not None:
+            store.close()
 
 
 async def open_store(journal: BatchJournal | JournalStore) -> JournalStore:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from finetuning_async._credentials import config_folder
 from finetuning_async.cli._error_exit import InvalidInputError
 
 if TYPE_CHECKING:
     from finetuning_async.cli._options import CommonOptions
 
 URL_VARIABLE: Final = "FINETUNING_BASE_URL"
-FOLDER_VARIABLE: Final = "FINETUNING_CONFIG_HOME"
 SERVICE: Final = "https://pub.finetuning.ai"
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -31,30 +30,6 @@ class ServiceAddress:
 
     url: str
     origin: str
-
-
-def config_folder() -> Path:
-    """The settings folder; it need not exist.
-
-    It is ``FINETUNING_CONFIG_HOME`` if that is set, else ``finetuning`` in the system's
-    folder for settings.
-    """
-    value = os.environ.get(FOLDER_VARIABLE)
-    try:
-        return Path(value).expanduser() if value else _system_folder() / "finetuning"
-    except RuntimeError:  # there is no home folder, as in some containers
-        return Path(os.devnull)
-
-
-def _system_folder() -> Path:
-    home = Path.home()
-    if sys.platform == "darwin":
-        return home / "Library" / "Application Support"
-    if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA") or home / "AppData" / "Roaming")
-    # The XDG specification says to ignore a relative path.
-    value = os.environ.get("XDG_CONFIG_HOME", "")
-    return Path(value) if os.path.isabs(value) else home / ".config"  # noqa: PTH117 - "" is no path
 
 
 def config_file(common: CommonOptions) -> Path:

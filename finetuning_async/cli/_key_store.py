@@ -18,8 +18,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from finetuning_async._secrets import ApiKey
-from finetuning_async.cli._config import config_folder
+from finetuning_async._credentials import (
+    ACCOUNT,
+    KEYRING,
+    SERVICE,
+    key_file,
+    read_stored_key,
+)
+from finetuning_async._errors import FinetuningError
 from finetuning_async.cli._error_exit import InvalidInputError
 from finetuning_async.cli._output import say
 from finetuning_async.cli._signals import raise_on_signal
@@ -27,23 +33,12 @@ from finetuning_async.cli._signals import raise_on_signal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from finetuning_async._secrets import ApiKey
     from finetuning_async.cli._options import CommonOptions
 
 T = TypeVar("T")
 
-SERVICE: Final = "finetuning"
-ACCOUNT: Final = "default"
-KEYRING: Final = "OS keyring"
-MAX_BYTES: Final = 4096
-"""The most that is read of a key; a key has 40 bytes."""
-
-_OTHERS_ACCESS: Final = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
-
-
-def key_file() -> Path:
-    """The key file; it need not exist."""
-    return config_folder() / "credentials"
 
 
 def load(common: CommonOptions) -> tuple[ApiKey, str] | None:
@@ -52,11 +47,10 @@ def load(common: CommonOptions) -> tuple[ApiKey, str] | None:
     Raises:
         InvalidInputError: Other users can access the file, or it cannot be read.
     """
-    text = _use_keyring(common, lambda ring: ring.get_password(SERVICE, ACCOUNT))
-    if text:
-        return ApiKey(text.strip()), KEYRING
-    text = _read_file()
-    return (ApiKey(text), str(key_file())) if text else None
+    try:
+        return read_stored_key(say if common.verbose else lambda _: None)
+    except FinetuningError as problem:
+        raise InvalidInputError(str(problem)) from None
 
 
 def save(common: CommonOptions, key: ApiKey) -> str:
@@ -111,54 +105,6 @@ def _delete_from_keyring(ring: Any) -> bool:
         return False
     ring.delete_password(SERVICE, ACCOUNT)
     return True
-
-
-def _read_file() -> str:
-    """The key in the file; empty if there is none.
-
-    Raises:
-        InvalidInputError: Other users can read or write it, or it cannot be read.
-    """
-    file = key_file()
-    try:
-        # Mode and owner are checked on the open descriptor: a check by path could see
-        # another file than the one that is read. Without O_NONBLOCK, opening a named
-        # pipe would block until a writer comes.
-        opened = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except OSError as problem:
-        raise InvalidInputError(f"cannot read the stored key: {problem}") from None
-    try:
-        _check_private(file, os.fstat(opened))
-        return os.read(opened, MAX_BYTES).decode("utf-8-sig", "replace").strip()
-    finally:
-        os.close(opened)
-
-
-def _check_private(file: Path, facts: os.stat_result) -> None:
-    """Check that only this user can read or change the file, as ssh does.
-
-    Raises:
-        InvalidInputError: Others can.
-    """
-    if not stat.S_ISREG(facts.st_mode):
-        raise InvalidInputError(
-            f"{file} is not a regular file, so no key is read from it.\n"
-            "To replace it: finetuning auth login"
-        )
-    if not hasattr(os, "geteuid"):  # Windows: no owners, and the mode means nothing
-        return
-    # Root's file is fine: root can replace any file of this user's anyway.
-    if facts.st_uid not in (os.geteuid(), 0):  # noqa: TID251 - checked above
-        raise InvalidInputError(
-            f"{file} belongs to another user, so its key is not used"
-        )
-    if facts.st_mode & _OTHERS_ACCESS:
-        raise InvalidInputError(
-            f"other users can access {file}, so its key is not used.\n"
-            f"If no one else has read it: chmod 600 {file}"
-        )
 
 
 def _write_file(key: ApiKey) -> None:

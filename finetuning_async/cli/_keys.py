@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from finetuning_async._credentials import key_places
 from finetuning_async._secrets import (
     KEY_LENGTH,
     KEY_PREFIX,
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from finetuning_async.cli._options import CommonOptions
 
 KEY_VARIABLE: Final = "FINETUNING_API_KEY"
+LONGEST_LINE: Final = 4096
+"""The most that is read of a key on stdin; a key has 40 bytes."""
+
 CREATE_KEY_HINT: Final = "Create a key under Profile > API on finetuning.ai."
 
 
@@ -51,7 +55,8 @@ def find_key(common: CommonOptions, url: str) -> ResolvedKey:
     found = _resolve(common)
     if found is None:
         raise InvalidInputError(
-            f"no API key found. Run `finetuning auth login`, or set {KEY_VARIABLE}."
+            f"no API key found: {KEY_VARIABLE} is not set, and nothing is stored in"
+            f" {key_places()}. Run `finetuning auth login`, or set {KEY_VARIABLE}."
             f" {CREATE_KEY_HINT}\nTo try it without a key, run"
             " `finetuning generate --emulator TAGS`."
         )
@@ -117,5 +122,5 @@ def _prompt_for_key() -> str:
 def _read_first_line() -> str:
     if sys.stdin is None:  # it was closed when the program started
         return ""
-    line = sys.stdin.buffer.readline(_key_store.MAX_BYTES)
+    line = sys.stdin.buffer.readline(LONGEST_LINE)
     return line.decode("utf-8", "replace")

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         Pause as Pause,
         Retry as Retry,
         end_of as end_of,
+        is_in_doubt as is_in_doubt,
         lookalike_key as lookalike_key,
         retry_delay as retry_delay,
         reuse_seed as reuse_seed,
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
         fold as fold,
         other_names as other_names,
     )
-    from finetuning_async.journal._journal import Journal as Journal
+    from finetuning_async.journal._journal import THREAD as THREAD, Journal as Journal
     from finetuning_async.journal._outcomes import (
         check_same_content as check_same_content,
         not_found_error as not_found_error,
@@ -143,6 +144,7 @@ if TYPE_CHECKING:
         JournalBackend as JournalBackend,
         SQLiteJournal as SQLiteJournal,
         check_seconds as check_seconds,
+        close_stores as close_stores,
     )
     from finetuning_async.journal._sqlite_store import SQLiteStore as SQLiteStore
     from finetuning_async.journal._state_machine import (
@@ -190,6 +192,7 @@ else:
                 "Pause",
                 "Retry",
                 "end_of",
+                "is_in_doubt",
                 "lookalike_key",
                 "retry_delay",
                 "reuse_seed",
@@ -206,7 +209,7 @@ else:
             ),
             "._entries": ("JournalEntry",),
             "._file_names": ("UsedNames", "fold", "other_names"),
-            "._journal": ("Journal",),
+            "._journal": ("Journal", "THREAD"),
             "._outcomes": (
                 "check_same_content",
                 "not_found_error",
@@ -266,6 +269,7 @@ else:
                 "SETTLE",
                 "SQLiteJournal",
                 "check_seconds",
+                "close_stores",
             ),
             "._sqlite_store": ("SQLiteStore",),
             "._state_machine": (

@@ -24,7 +24,6 @@ from finetuning_async._errors import (
     WaitTimeoutError,
 )
 from finetuning_async._logging import log_exceptions
-from finetuning_async._runtime import run_to_completion
 from finetuning_async.journal._create import (
     Pause,
     Retry,
@@ -264,7 +263,8 @@ class ItemProcessor:
                 return self.item, pause
 
     async def _record(self, event: Event, limits: Sequence[CreditLimit] = ()) -> None:
-        self.item, _ = await self._engine.journal.record(self.item, event, limits)
+        # A task that is cancelled meanwhile hears what was committed.
+        await self._engine.journal.record(self.item, event, self._keep, limits)
         await self._door.on_recorded(self.item)
 
     async def _send(self) -> float | None:
@@ -307,8 +307,7 @@ class ItemProcessor:
         except BaseException:
             # Cancelled, or a callback failed.
             if submission.accepted is None:
-                with log_exceptions("recording a create that was given up"):
-                    await run_to_completion(lambda: self._give_up(submission))
+                await self._give_up(submission)
             raise
         return None
 
@@ -424,27 +423,27 @@ class ItemProcessor:
         return error
 
     async def _give_up(self, submission: Submission) -> None:
-        await self._read_own()
-        if self.item.entry.state != "sending":
-            return
-        if not is_in_doubt(submission):
-            await self._record_not_sent()
-            return
-        now = await self._engine.reconciliation.known_now()
-        await self._record(Lost(now, "it was cancelled while it was in flight"))
+        """Record a create that was cancelled, or whose callback failed.
 
-    async def _read_own(self) -> None:
-        """Read the item again, if its lease shows that only this process changes it.
-
-        A task that is cancelled while its commit is on the way to the disk does not see
-        its result.
+        A disk or a database that does not respond holds up nobody: see `Job.linger`.
         """
-        mine = self.item.entry
-        if mine.holder is None:
+        item, journal = self.item, self._engine.journal
+        if item.entry.state != "sending":
             return
-        stored = await self._engine.get(self.item.seq)
-        if (stored.entry.holder, stored.entry.fence) == (mine.holder, mine.fence):
-            self.item = stored
+        moment = self._engine.service.account.service_time()
+
+        def record() -> None:
+            event: Event = NotSent()
+            if is_in_doubt(submission):
+                at = journal.store.now() if moment is None else moment
+                event = Lost(at, "it was cancelled while it was in flight")
+            with log_exceptions("recording a create that was given up"):
+                self._keep(journal.record_here(item, event))
+
+        await journal.start(record).linger()
+
+    def _keep(self, item: Item) -> None:
+        self.item = item
 
     async def _look_up(self) -> float | None:
         if self.item.entry.seed is None:

@@ -264,7 +264,11 @@ _NO_LATER: Final = (
     " listing may be out of date, and the credits do not rule out a charge for long"
     " enough"
 )
-_NO_BASELINE: Final = "it is not listed, but the credits could not be compared"
+_NO_BASELINE: Final = (
+    "it is not listed, but the credits could not be compared: they could not be read"
+    " before it or since, or tracks have failed of which it is not known whether that"
+    " gives their credits back"
+)
 _CHARGED: Final = (
     "it is not listed, but the credits do not rule out that it was charged"
 )

@@ -239,6 +239,23 @@ class Reconciler:
         ended = (listing.ended[track_id] for track_id in running & {*listing.ended})
         return all(track.status != "failed" for track in ended)
 
+    async def _learn_refunds(
+        self, reading: CreditReading, read_at: float, in_doubt: int
+    ) -> None:
+        store, before = self._journal.store, self._baseline
+        doubts = await self._journal.call(lambda: list(store.rows("unknown", "held")))
+        lost_at = max((item.entry.lost_at or 0.0 for item in doubts), default=0.0)
+        self._baseline = before.beside_doubts(
+            reading, read_at, in_doubt, lost_at, self._settle
+        )
+        if self._baseline != before:
+            await self._write_baseline()
+
+    async def _write_baseline(self) -> None:
+        await self._journal.call(
+            self._journal.store.write_note, BASELINE, self._baseline.to_json()
+        )
+
     async def advance_baseline(self, reading: CreditReading, read_at: float) -> None:
         """Move the baseline to a reading that shows no charge for a create in doubt.
 
@@ -248,9 +265,7 @@ class Reconciler:
         """
         in_doubt = self._journal.summary.in_doubt
         self._baseline = self._baseline.advance(reading, read_at, in_doubt)
-        await self._journal.call(
-            self._journal.store.write_note, BASELINE, self._baseline.to_json()
-        )
+        await self._write_baseline()
 
     async def rules_out_charge(
         self, reading: CreditReading | None, listing: Listing, read_at: float
@@ -270,6 +285,7 @@ class Reconciler:
         if reading is None or not await self.is_current(reading, listing):
             return None
         in_doubt = self._journal.summary.in_doubt
+        await self._learn_refunds(reading, read_at, in_doubt)
         no_charge = self._baseline.rules_out_charge(reading, in_doubt)
         if no_charge:
             await self.advance_baseline(reading, read_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -17,6 +18,12 @@ NEW_COLUMNS: Final = tuple(field.name for field in attrs.fields(NewItem))
 ENTRY_COLUMNS: Final = tuple(field.name for field in attrs.fields(Entry))
 TIMES: Final = ("created_at", "updated_at", "spent_at")
 ALL_COLUMNS: Final = ("seq", *TIMES, *NEW_COLUMNS, *ENTRY_COLUMNS)
+
+# Ten times as fast as `attrs.asdict`, and there are four entries for each create.
+_NEW: Final = attrgetter(*NEW_COLUMNS)
+_ENTRY: Final = attrgetter(*ENTRY_COLUMNS)
+_BODY: Final = NEW_COLUMNS.index("body")
+_FORMER: Final = ENTRY_COLUMNS.index("former")
 
 REVIVE_404: Final = (
     "state = 'accepted', fails = fails - 1, code = NULL, error = NULL"
@@ -39,14 +46,16 @@ COUNTS: Final = ", ".join(
 
 def new_values(item: NewItem) -> tuple[object, ...]:
     """The values of `NEW_COLUMNS`."""
-    values = attrs.asdict(item) | {"body": _storable(item.body)}
-    return tuple(values[name] for name in NEW_COLUMNS)
+    found: list[Any] = list(_NEW(item))
+    found[_BODY] = _storable(item.body)
+    return tuple(found)
 
 
 def entry_values(entry: Entry) -> tuple[object, ...]:
     """The values of `ENTRY_COLUMNS`."""
-    values = attrs.asdict(entry) | {"former": json.dumps(entry.former)}
-    return tuple(_storable(values[name]) for name in ENTRY_COLUMNS)
+    found: list[Any] = list(_ENTRY(entry))
+    found[_FORMER] = json.dumps(entry.former)
+    return tuple(map(_storable, found))
 
 
 def _storable(value: Any) -> Any:
@@ -59,6 +68,12 @@ def _storable(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return value.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+
+
+def item_from(new: NewItem, seq: int, entry: Entry, now: float) -> Item:
+    """The item that is made of a new one at a time."""
+    known = dict(zip(NEW_COLUMNS, _NEW(new), strict=True))
+    return Item(**known, seq=seq, entry=entry, created_at=now, updated_at=now)
 
 
 def item_of(row: tuple[Any, ...]) -> Item:

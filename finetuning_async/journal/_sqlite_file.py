@@ -49,6 +49,7 @@ _ADVICE: Final = {
 _DAMAGED: Final = "the file is damaged. Restore a copy if there is one, or move it away"
 
 _creating = Lock()
+_registering = Lock()
 _open_files: weakref.WeakSet[SQLiteFile] = weakref.WeakSet()
 _left_to_parents: list[sqlite3.Connection] = []
 """Connections that a fork has copied; to close or use them here would damage files."""
@@ -84,8 +85,10 @@ class SQLiteFile:
         self._opened_by = 0
         self._identity = (0, 0)
         self.is_outdated = False
-        with self.connection():
+        with _registering:  # before it is opened: a fork waits until that is done
             _open_files.add(self)
+        with self.connection():
+            pass
 
     @contextmanager
     def connection(self) -> Generator[sqlite3.Connection]:
@@ -318,7 +321,9 @@ _closed_for_fork: list[SQLiteFile] = []
 
 
 def _before_fork() -> None:
-    for file in list(_open_files):
+    with _registering:
+        files = list(_open_files)
+    for file in files:
         file.before_fork()
         _closed_for_fork.append(file)
 

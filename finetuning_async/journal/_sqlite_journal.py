@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from finetuning_async._errors import InvalidRequestError
-from finetuning_async._runtime import in_thread
+from finetuning_async._runtime import SerialThread
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from finetuning_async.journal._store import JournalStore
 
 SETTLE: Final = 300.0
@@ -85,7 +86,6 @@ class SQLiteJournal:
         self._path = check_path(path)
         self.settle: float = check_seconds("settle", settle)
         self.look_every: float = check_seconds("look_every", look_every)
-        self._lock = Lock()
         self._stores: dict[str, JournalStore] = {}
 
     def __repr__(self) -> str:
@@ -96,17 +96,27 @@ class SQLiteJournal:
         # Loads sqlite3, which a program that only configures need not.
         from finetuning_async.journal._sqlite_store import SQLiteStore
 
-        with self._lock:
-            if account not in self._stores:
-                self._stores[account] = SQLiteStore(self._path, journal=account)
-            return self._stores[account]
+        store = self._stores.get(account)
+        if store is None:
+            made = SQLiteStore(self._path, journal=account)
+            # Not under a lock, which a forked child would find held for ever.
+            store = self._stores.setdefault(account, made)
+            if store is not made:  # another thread has opened it meanwhile
+                made.close()
+        return store
 
     async def aclose(self) -> None:
         """Close the file in this process; it is opened again when needed."""
-        with self._lock:
-            stores, self._stores = self._stores, {}
-        for store in stores.values():
-            await in_thread(store.close)
+        stores, self._stores = self._stores, {}
+        await close_stores(stores.values())
+
+
+async def close_stores(stores: Iterable[JournalStore]) -> None:
+    """Close the stores of a journal; one that does not respond is not waited for."""
+    thread = SerialThread("finetuning-journal-close")
+    for store in stores:
+        await thread.start(store.close).linger()
+    thread.close()
 
 
 def check_path(path: object) -> Path:

@@ -44,6 +44,7 @@ from finetuning_async.journal._sql_columns import (
     ENTRY_COLUMNS,
     NEW_COLUMNS,
     entry_values,
+    item_from,
     item_of,
     new_values,
     summary_of,
@@ -67,7 +68,13 @@ if TYPE_CHECKING:
     from finetuning_async.journal._spending import Booking
     from finetuning_async.journal._store import Change, Committed
 
-_ADDED: Final = ("journal", *NEW_COLUMNS, "created_at", "updated_at")
+_ADDED: Final = (
+    "journal",
+    "created_at",
+    "updated_at",
+    *NEW_COLUMNS,
+    *ENTRY_COLUMNS,
+)
 _INSERT: Final = (
     f"INSERT INTO item ({', '.join(_ADDED)})"  # noqa: S608 - names of ours
     f" VALUES ({', '.join('?' * len(_ADDED))})"
@@ -174,8 +181,11 @@ class SQLiteStore:
         if db.total_changes - before < len(chunk):
             self._check_known(chunk)
 
-    def _values(self, item: NewItem, now: float) -> tuple[object, ...]:
-        return (self._journal, *new_values(item), now, now)
+    def _values(
+        self, item: NewItem, now: float, entry: Entry | None = None
+    ) -> tuple[object, ...]:
+        values = entry_values(entry or Entry())
+        return (self._journal, now, now, *new_values(item), *values)
 
     def _check_known(self, chunk: list[NewItem]) -> None:
         marks = ", ".join("?" * len(chunk))
@@ -211,14 +221,10 @@ class SQLiteStore:
             refused = self._refusal(db, change.limits)
             if refused is not None:
                 return refused
-        done = db.execute(_INSERT, self._values(new, now))
+        done = db.execute(_INSERT, self._values(new, now, entry))
         if not done.rowcount:
             return self.find_key(new.key)
-        seq = int(done.lastrowid or 0)
-        if entry != Entry():
-            db.execute(f"{_SET} WHERE seq = ?", (*entry_values(entry), seq))
-        known = attrs.asdict(new)
-        return Item(**known, seq=seq, entry=entry, created_at=now, updated_at=now)
+        return item_from(new, int(done.lastrowid or 0), entry, now)
 
     def _update(self, db: sqlite3.Connection, change: Update) -> Committed:
         item, entry, now = change.item, change.entry, self.now()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import Final
 
-from finetuning_async._runtime import in_thread
-from finetuning_async.journal import LOOK_EVERY, SETTLE, check_seconds
+from finetuning_async.journal import LOOK_EVERY, SETTLE, check_seconds, close_stores
 from finetuning_async.postgres._journal_store import PostgresStore
 from finetuning_async.postgres._limiter import check_conninfo
 
@@ -48,7 +46,6 @@ class PostgresJournal:
         self._url = url
         self.settle: float = check_seconds("settle", settle)
         self.look_every: float = check_seconds("look_every", look_every)
-        self._lock = Lock()
         self._stores: dict[str, PostgresStore] = {}
 
     def __repr__(self) -> str:  # the URL may hold a password
@@ -56,15 +53,16 @@ class PostgresJournal:
 
     def open(self, account: str) -> PostgresStore:
         """As ``JournalBackend.open``: the part of one `account`."""
-        with self._lock:
-            if account not in self._stores:
-                name = PREFIX + account
-                self._stores[account] = PostgresStore(self._url, journal=name)
-            return self._stores[account]
+        store = self._stores.get(account)
+        if store is None:
+            made = PostgresStore(self._url, journal=PREFIX + account)
+            # Not under a lock, which a forked child would find held for ever.
+            store = self._stores.setdefault(account, made)
+            if store is not made:  # another thread has opened it meanwhile
+                made.close()
+        return store
 
     async def aclose(self) -> None:
         """Close the connections of this process; they are made again when needed."""
-        with self._lock:
-            stores, self._stores = self._stores, {}
-        for store in stores.values():
-            await in_thread(store.close)
+        stores, self._stores = self._stores, {}
+        await close_stores(stores.values())

@@ -1,4 +1,10 @@
-"""A journal's connection to PostgreSQL: opened anew when lost, or after a fork."""
+"""One connection to a database for all threads of a process.
+
+A commit is on the database's disk before it returns, even where its default for
+``synchronous_commit`` is ``off``.
+
+Needs psycopg: ``pip install 'finetuning-async[procrastinate]'``.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +12,12 @@ import os
 import weakref
 from contextlib import contextmanager
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from finetuning_async.journal import JournalError
-from finetuning_async.postgres import _journal_schema as schema
 
 try:
-    import psycopg as psycopg  # the store has it from here, with this hint
+    import psycopg
     from psycopg.conninfo import conninfo_to_dict
 except ImportError as _missing:
     _HINT = (
@@ -22,34 +27,72 @@ except ImportError as _missing:
     raise ImportError(_HINT, name=_missing.name) from _missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-    from typing import LiteralString
-
-T = TypeVar("T")
+    from collections.abc import Generator
 
 PATIENCE: Final = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
 """Seconds to connect, and milliseconds until data that is not acknowledged ends a
 connection: without them a call may take as long as a host that vanished."""
 
+_connections: weakref.WeakSet[PostgresConnection] = weakref.WeakSet()
 
-class JournalConnection:
-    """What a store's methods use; one at a time.
+
+class PostgresConnection:
+    """A connection that is made at its first use, and again after it was lost.
 
     Args:
-        conninfo: How to connect, in libpq's form.
-        journal: The journal's name.
+        conninfo: How to connect, in libpq's form: a URL or ``host=...``; empty for the
+            environment's ``PGHOST`` and so on.
     """
 
-    def __init__(self, conninfo: str, journal: str) -> None:
+    def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
-        self._journal = journal
         self._db: psycopg.Connection | None = None
         self._opened_by = 0
         self._closer = weakref.finalize(self, _close, None, 0)
         self._lock = RLock()
+        _connections.add(self)
 
-    def _connection(self) -> psycopg.Connection:
-        """The connection of this process; a forked child opens its own."""
+    @contextmanager
+    def use(self) -> Generator[psycopg.Connection]:
+        """The connection, for this thread alone while the block runs.
+
+        There is one for all threads, so a record made in one thread would otherwise
+        join the transaction of another.
+
+        Raises:
+            JournalError: For any error of psycopg.
+        """
+        try:
+            with self._lock:
+                yield self.opened()
+        except psycopg.Error as error:
+            raise JournalError(
+                f"the journal could not be read or written: {error}",
+                safe_to_retry=True,
+            ) from error
+
+    @contextmanager
+    def transaction(self) -> Generator[psycopg.Connection]:
+        """The same in a transaction, which an error undoes."""
+        with self.use() as db, db.transaction():
+            yield db
+
+    @contextmanager
+    def unsynced_transaction(self) -> Generator[psycopg.Connection]:
+        """The same, which returns before it is on the disk."""
+        with self.transaction() as db:
+            db.execute("SET LOCAL synchronous_commit = off")
+            yield db
+
+    def close(self) -> None:
+        """Close it; the next use opens a new one."""
+        self._closer()
+
+    def opened(self) -> psycopg.Connection:
+        """The connection of this process, whose errors stay psycopg's; within `use`.
+
+        A forked child opens its own.
+        """
         if self._db is None or self._db.closed or self._opened_by != os.getpid():
             self._db = db = psycopg.connect(
                 self._conninfo, autocommit=True, **self._patience()
@@ -70,61 +113,21 @@ class JournalConnection:
         given = conninfo_to_dict(self._conninfo)
         return {name: value for name, value in PATIENCE.items() if name not in given}
 
-    @contextmanager
-    def _errors(self) -> Generator[None]:
-        """Turn psycopg's errors into ours; hold the connection's lock meanwhile.
-
-        There is one connection for all threads, so a record made in one thread would
-        otherwise join the transaction of another.
-        """
-        try:
-            with self._lock:
-                yield
-        except psycopg.Error as error:
-            raise JournalError(
-                f"the journal could not be read or written: {error}",
-                safe_to_retry=True,
-            ) from error
-
-    def transact(self, work: Callable[[psycopg.Connection], T]) -> T:
-        """Run a function with the connection, in one transaction.
-
-        Raises:
-            JournalError: The database refused.
-        """
-        with self._errors(), self._connection().transaction():
-            return work(self._connection())
-
-    def _rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-        """The rows of a query whose first parameter is the journal's name."""
-        with self._errors():
-            found = self._connection().execute(query, (self._journal, *values))
-            return found.fetchall()
-
-    def _lock_journal(self) -> None:
-        """Let nobody else add items in this transaction: they get the next numbers."""
-        # NO KEY: else others could not say that they live until it ends.
-        self._rows("SELECT FROM finetuning_journal WHERE name = %s FOR NO KEY UPDATE")
-
-    def now(self) -> float:
-        """As `JournalStore.now`; the database's clock."""
-        with self._errors():
-            found = self._connection().execute(f"SELECT {schema.NOW}")
-            return float(found.fetchall()[0][0])
-
-    @contextmanager
-    def _unsynced(self) -> Generator[None]:
-        """A transaction that returns before it is on the disk."""
-        with self._connection().transaction():
-            self._connection().execute("SET LOCAL synchronous_commit = off")
-            yield
-
-    def close(self) -> None:
-        """As `JournalStore.close`."""
-        self._closer()
+    def after_fork(self) -> None:
+        """In a child: no thread of its own holds the lock that it has copied."""
+        self._lock = RLock()
 
 
 def _close(db: psycopg.Connection | None, process: int) -> None:
     """Close a connection that this process opened, not one of its parent."""
     if db is not None and process == os.getpid():
         db.close()
+
+
+def _after_fork_in_child() -> None:
+    for connection in list(_connections):
+        connection.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork_in_child)

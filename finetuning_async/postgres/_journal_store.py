@@ -2,18 +2,18 @@
 
 One database can hold several journals, one for each account: credits and tracks belong
 to an account, and a create in doubt is resolved by looking at all of them. The clock is
-the database's. A commit is on its disk before a call returns, even where the database's
-default for ``synchronous_commit`` is ``off``.
-
-Needs psycopg: ``pip install 'finetuning-async[procrastinate]'``.
+the database's. The queries are here; `_journal_connection` has the connection.
 """
 
 from __future__ import annotations
 
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
+
+# After it, which says what to install: psycopg may not be there.
+import psycopg
 
 from finetuning_async.journal import (
     ALL_COLUMNS,
@@ -51,7 +51,7 @@ from finetuning_async.journal import (
     with_free_name,
 )
 from finetuning_async.postgres import _journal_schema as schema
-from finetuning_async.postgres._journal_connection import psycopg
+from finetuning_async.postgres._journal_connection import PostgresConnection
 from finetuning_async.postgres._spending import SpendingStore
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from typing import LiteralString
 
     from finetuning_async.journal import Change, Committed
+
+T = TypeVar("T")
 
 _ADDED: Final = ("journal", "seq", "created_at", "updated_at")
 _INSERT: Final = (
@@ -102,10 +104,10 @@ class PostgresStore(SpendingStore):
     """
 
     def __init__(self, conninfo: str = "", *, journal: str = "default") -> None:
-        super().__init__(conninfo, journal)
+        super().__init__(PostgresConnection(conninfo), journal)
         try:
-            with self._errors():
-                self._prepare()
+            with self._connection.transaction() as db:
+                schema.prepare(db, journal)
         except BaseException:
             self.close()
             raise
@@ -118,10 +120,14 @@ class PostgresStore(SpendingStore):
         """Its name."""
         return self._journal
 
-    def _prepare(self) -> None:
-        db = self._connection()
-        with db.transaction():
-            schema.prepare(db, self._journal)
+    def transact(self, work: Callable[[psycopg.Connection], T]) -> T:
+        """Run a function with the connection, in one transaction.
+
+        Raises:
+            JournalError: The database refused.
+        """
+        with self._connection.transaction() as db:
+            return work(db)
 
     def _items(self, where: LiteralString, *values: object) -> list[Item]:
         return [item_of(row) for row in self._rows(f"{_SELECT} {where}", *values)]
@@ -140,7 +146,7 @@ class PostgresStore(SpendingStore):
         """
         new, known = 0, 0
         stream = iter(items)
-        with self._errors(), self._connection().transaction():
+        with self._connection.transaction() as db:
             self._lock_journal()
             names = self._rows(
                 "SELECT file FROM finetuning_item WHERE journal = %s AND file != ''"
@@ -151,7 +157,7 @@ class PostgresStore(SpendingStore):
                 added = self._add([Insert(item) for item in named], check_same_content)
                 new, known = new + len(added), known + len(chunk) - len(added)
                 if on_added is not None and added:
-                    on_added(self._connection(), list(added.values()))
+                    on_added(db, list(added.values()))
         return Added(new, known)
 
     def _add(
@@ -204,28 +210,30 @@ class PostgresStore(SpendingStore):
             )
             for item in items
         ]
-        with self._connection().cursor() as cursor:
+        with self._connection.opened().cursor() as cursor:
             cursor.executemany(_INSERT, rows)
-        self._connection().execute(
-            "UPDATE finetuning_journal SET last_seq = %s WHERE name = %s",
-            (items[-1].seq, self._journal),
-        )
+            cursor.execute(
+                "UPDATE finetuning_journal SET last_seq = %s WHERE name = %s",
+                (items[-1].seq, self._journal),
+            )
 
     def commit(self, changes: Sequence[Change]) -> list[Committed]:
         """As `JournalStore.commit`."""
-        with self._errors():
+        with self._connection.use() as db:
             try:
-                return self._commit(changes)
+                return self._commit(db, changes)
             except (psycopg.errors.UniqueViolation, psycopg.DataError):
-                return self._commit_separately(changes)
+                return self._commit_separately(db, changes)
             except psycopg.errors.DeadlockDetected:
                 # Another process changes the same items in another order. It has gone
                 # on now, and what it has changed is stale here.
-                return self._commit(changes)
+                return self._commit(db, changes)
 
-    def _commit(self, changes: Sequence[Change]) -> list[Committed]:
+    def _commit(
+        self, db: psycopg.Connection, changes: Sequence[Change]
+    ) -> list[Committed]:
         results: list[Committed] = []
-        with self._connection().transaction():
+        with db.transaction():
             if any(isinstance(c, Insert | Update) and c.limits for c in changes):
                 self._lock_journal()
             # In their order; those of one kind that follow one another go together.
@@ -233,10 +241,11 @@ class PostgresStore(SpendingStore):
                 results += self._apply(kind, list(group))
         return results
 
-    def _commit_separately(self, changes: Sequence[Change]) -> list[Committed]:
+    def _commit_separately(
+        self, db: psycopg.Connection, changes: Sequence[Change]
+    ) -> list[Committed]:
         """The same, so that a change that is not allowed undoes no other. Rare."""
         results: list[Committed] = []
-        db = self._connection()
         with db.transaction():
             for change in changes:
                 try:
@@ -302,7 +311,7 @@ class PostgresStore(SpendingStore):
     ) -> list[tuple[Any, ...] | None]:
         """The first row that a query returns for each of its rows of parameters."""
         found: list[tuple[Any, ...] | None] = []
-        with self._connection().cursor() as cursor:
+        with self._connection.opened().cursor() as cursor:
             cursor.executemany(query, rows, returning=True)  # in one round trip
             while True:
                 found.append(cursor.fetchone())
@@ -425,13 +434,13 @@ class PostgresStore(SpendingStore):
             "UPDATE finetuning_note SET value = %s"
             " WHERE journal = %s AND name = %s AND value = %s RETURNING name"
         )
-        with self._errors():
+        with self._connection.use() as db:
             values = (new, self._journal, name, old)
-            return bool(self._connection().execute(query, values).fetchall())
+            return bool(db.execute(query, values).fetchall())
 
     def beat(self, holder: str, seconds: float) -> None:
         """As `JournalStore.beat`."""
-        with self._errors(), self._unsynced():
+        with self._connection.unsynced_transaction():
             self._rows(
                 f"DELETE FROM finetuning_holder WHERE journal = %s"  # noqa: S608 - names of ours
                 f" AND until < {schema.NOW} - %s RETURNING name",
@@ -457,12 +466,16 @@ class PostgresStore(SpendingStore):
 
     def remove_holder(self, holder: str) -> None:
         """As `JournalStore.remove_holder`."""
-        with self._errors(), self._unsynced():
+        with self._connection.unsynced_transaction():
             self._rows(
                 "DELETE FROM finetuning_holder WHERE journal = %s AND name = %s"
                 " RETURNING name",
                 holder,
             )
+
+    def close(self) -> None:
+        """As `JournalStore.close`."""
+        self._connection.close()
 
 
 def _kind_of(change: Change) -> type | None:

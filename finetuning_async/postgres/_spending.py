@@ -20,16 +20,18 @@ from finetuning_async.journal import (
     parameters,
     sql,
 )
-from finetuning_async.postgres._journal_connection import JournalConnection
+from finetuning_async.postgres import _journal_schema as schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import LiteralString
 
     import psycopg
 
     from finetuning_async._errors import BudgetExceededError
     from finetuning_async._pacing import CreditLimit
     from finetuning_async.journal import Booking
+    from finetuning_async.postgres._journal_connection import PostgresConnection
 
 _USAGE, _SPENT_AT, _BOOK, _UNBOOK = (
     sql(text, "finetuning_", "%(NAME)s") for text in (USAGE, SPENT_AT, BOOK, UNBOOK)
@@ -80,20 +82,45 @@ class Spending:
         return self.db.execute(query, values)
 
 
-class SpendingStore(JournalConnection):
-    """The part of a store that counts credits."""
+class SpendingStore:
+    """The part of a store that counts credits.
+
+    Args:
+        connection: The store's.
+        journal: The journal's name.
+    """
+
+    def __init__(self, connection: PostgresConnection, journal: str) -> None:
+        self._connection = connection
+        self._journal = journal
+
+    def _rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
+        """The rows of a query whose first parameter is the journal's name."""
+        with self._connection.use() as db:
+            return db.execute(query, (self._journal, *values)).fetchall()
+
+    def _lock_journal(self) -> None:
+        """Let nobody else add items in this transaction: they get the next numbers."""
+        # NO KEY: else others could not say that they live until it ends.
+        self._rows("SELECT FROM finetuning_journal WHERE name = %s FOR NO KEY UPDATE")
+
+    def now(self) -> float:
+        """As `JournalStore.now`; the database's clock."""
+        with self._connection.use() as db:
+            return float(db.execute(f"SELECT {schema.NOW}").fetchall()[0][0])
 
     def _spending(self) -> Spending:
-        return Spending(self._connection(), self._journal, self.now())
+        """For a transaction that runs."""
+        return Spending(self._connection.opened(), self._journal, self.now())
 
     def usage(self, limit: CreditLimit) -> Usage:
         """As `JournalStore.usage`."""
-        with self._errors():
+        with self._connection.use():
             return self._spending().usage(limit)
 
     def book(self, booking: Booking, limits: Sequence[CreditLimit] = ()) -> None:
         """As `JournalStore.book`."""
-        with self._errors(), self._connection().transaction():
+        with self._connection.transaction():
             self._lock_journal()
             spending, is_held = self._spending(), booking.holder is not None
             error = spending.refusal(limits, reserved=is_held, but_name=booking.name)
@@ -103,5 +130,5 @@ class SpendingStore(JournalConnection):
 
     def unbook(self, name: str) -> None:
         """As `JournalStore.unbook`."""
-        with self._errors():
+        with self._connection.use():
             self._spending().unbook(name)

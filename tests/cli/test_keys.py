@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from finetuning_async.cli import _config, _keys
+from finetuning_async._credentials import config_folder
+from finetuning_async.cli import _keys
 from finetuning_async.cli.commands import auth
 
 if TYPE_CHECKING:
@@ -431,4 +432,4 @@ def test_the_settings_folder_is_the_vendors(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HOME", "home")
     monkeypatch.setattr(sys, "platform", platform)
-    assert _config.config_folder() == Path(folder)
+    assert config_folder() == Path(folder)

@@ -7,7 +7,6 @@ import threading
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.lowlevel
 import pytest
 
 from finetuning_async.journal._errors import JournalError, StaleItemError
@@ -207,9 +206,7 @@ async def test_a_scope_that_is_cancelled_hears_what_was_committed(
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(cancel)
-            item, _ = await journal.record(made, Sending(5, 1.0))
-            results.append(item)
-            await anyio.lowlevel.checkpoint()
+            await journal.record(made, Sending(5, 1.0), keep=results.append)
     assert scope.cancelled_caught
     assert results == [store.get(made.seq)]
     assert journal.summary.states["sending"] == 1

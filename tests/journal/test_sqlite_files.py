@@ -24,6 +24,7 @@ import pytest
 
 from finetuning_async.journal._errors import JournalError
 from finetuning_async.journal._records import Item
+from finetuning_async.journal._sqlite_journal import SQLiteJournal
 from finetuning_async.journal._sqlite_schema import VERSION
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Entry
@@ -437,4 +438,34 @@ def test_many_rows_are_read_in_bounded_memory(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 4_000_000
+    store.close()
+
+
+def locking(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
+def test_a_fork_waits_for_a_file_that_another_thread_opens(tmp_path: Path) -> None:
+    journal = SQLiteJournal(tmp_path / "j.db")
+    with closing(locking(tmp_path / "j.db")) as db:
+        db.execute("BEGIN EXCLUSIVE")  # so that it cannot be opened yet
+        thread = threading.Thread(target=journal.open, args=("one",))
+        thread.start()
+        time.sleep(0.1)
+        ending = threading.Timer(0.2, lambda: db.execute("COMMIT"))
+        ending.start()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)  # if it hangs
+            try:
+                inserted(journal.open("one"), "child")
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        thread.join()
+        ending.join()
+    store = journal.open("one")
+    assert store.find_key("child") is not None
     store.close()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -29,6 +32,7 @@ from finetuning_async.journal._records import (
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Entry, State
 from finetuning_async.journal._store import Delete, Insert, MemoryStore, Update
+from finetuning_async.postgres import PostgresJournal
 from finetuning_async.postgres._journal_store import PostgresStore
 from tests.journal._journal_stores import STORES, opener, partitions
 
@@ -286,13 +290,45 @@ def test_a_lost_connection_is_reopened(postgres_cluster: str) -> None:
     store = PostgresStore(postgres_cluster, journal="broken")
     store.add(items(1))
     with psycopg.connect(postgres_cluster) as db:
-        number = store._connection().info.backend_pid
+        with store._connection.use() as own:
+            number = own.info.backend_pid
         db.execute("SELECT pg_terminate_backend(%s, 5000)", (number,))
     with pytest.raises(JournalError) as caught:
         store.record(store.get(1), Entry(state="sending"))
     assert caught.value.safe_to_retry
     assert store.record(store.get(1), Entry(state="sending")).entry.state == "sending"
     store.close()
+
+
+@pytest.mark.xdist_group("postgres")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
+def test_a_child_forked_during_a_call_of_another_thread_goes_on(
+    postgres_cluster: str,
+) -> None:
+    journal = PostgresJournal(postgres_cluster)
+    store = journal.open("forked")
+    began, may_end = threading.Event(), threading.Event()
+
+    def work(_: object) -> None:
+        began.set()
+        may_end.wait(10)
+
+    thread = threading.Thread(target=store.transact, args=(work,))
+    thread.start()
+    began.wait(10)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)  # if it hangs
+        try:
+            assert journal.open("forked").find_key("none") is None
+            os._exit(0)
+        finally:
+            os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    may_end.set()
+    thread.join()
+    store.close()
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 @pytest.mark.xdist_group("postgres")

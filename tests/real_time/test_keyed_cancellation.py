@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from finetuning_async import AsyncClient
+from finetuning_async import APITimeoutError, AsyncClient
 from finetuning_async.emulator import Emulator, serve
-from finetuning_async.journal import SQLiteStore, Update
+from finetuning_async.journal import Delete, SQLiteStore, Update
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,3 +87,55 @@ async def test_it_leaves_no_entry_and_sends_nothing(tmp_path: Path, by: str) -> 
             await asyncio.wait([task])
             assert [entry.key async for entry in client.journal.entries()] == []
             assert emulator.count(method="POST") == 0
+
+
+class HangingJournal(SlowJournal):
+    """A backend in a file that another program keeps locked."""
+
+    def __init__(self, path: Path, hangs: str) -> None:
+        super().__init__(path)
+        self.hangs = hangs
+        self.may_go_on = threading.Event()
+
+    def open(self, account: str) -> JournalStore:
+        if self.hangs == "open":
+            self.may_go_on.wait(30)
+        return HangingStore(self, self._path, account)
+
+
+class HangingStore(SQLiteStore):
+    """Its store: a change to that state is held up."""
+
+    def __init__(self, journal: HangingJournal, path: Path, account: str) -> None:
+        super().__init__(path, account)
+        self._of = journal
+
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
+        updates = [change for change in changes if not isinstance(change, Delete)]
+        if any(update.entry.state == self._of.hangs for update in updates):
+            self._of.may_go_on.wait(30)
+        return super().commit(changes)
+
+
+@pytest.mark.parametrize("hangs", ["open", "planned", "sending"])
+async def test_a_journal_that_hangs_does_not_hold_up_a_call_beyond_its_timeout(
+    tmp_path: Path, hangs: str
+) -> None:
+    journal = HangingJournal(tmp_path / "tracks.db", hangs)
+    async with Emulator() as emulator, serve(emulator) as url:
+        async with AsyncClient(
+            emulator.api_key, base_url=url, journal=journal
+        ) as client:
+            began = time.monotonic()
+            with pytest.raises(APITimeoutError, match="does not respond") as caught:
+                await client.generations.create(
+                    "rain", timeout=0.3, idempotency_key="k"
+                )
+            assert time.monotonic() - began < 2.5
+            assert caught.value.safe_to_retry
+            # What it has asked for is committed now, and undone: nobody pays it later.
+            journal.may_go_on.set()
+            assert await client.journal.get("k") is None
+            assert emulator.count(method="POST") == 0
+            await client.generations.create("rain", idempotency_key="k")
+        assert len(emulator.ledger) == 1

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TASKS: Final = {
-    "The client": ("AsyncClient",),
+    "The client": ("AsyncClient", "stored_key"),
     "What to create": (
         "GenerationRequest",
         "InstrumentalRequest",

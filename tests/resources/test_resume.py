@@ -82,8 +82,24 @@ async def test_a_failed_track_fails_its_resumption() -> None:
         emulator.add_fault(Fault("fail", CREATE, method="POST"))
         await client.generations.create("rain", idempotency_key="k")
         for _ in range(2):
-            with pytest.raises(GenerationFailedError):
+            with pytest.raises(GenerationFailedError, match="another idempotency key"):
                 await client.resume("k")
+
+
+async def test_outcomes_advise_another_key_for_what_failed() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        await open_journal(client)
+        emulator.add_fault(Fault("fail", CREATE, method="POST", times=3))
+        journal.leave(RAIN)
+        found = [*(await all_of(client)).values()]
+        many = GenerationRequest("sea", idempotency_key="m"), GenerationRequest("bird")
+        async with client.generate_many(many) as outcomes:
+            found += [outcome async for outcome in outcomes]
+        advised = {
+            o.request.prompt: "another idempotency" in str(o.error) for o in found
+        }
+        assert advised == {"rain": True, "sea": True, "bird": False}
 
 
 async def test_all_that_has_not_ended_is_resumed_and_each_outcome_comes_once() -> None:
