@@ -15,6 +15,10 @@ WORKER: Final = "tests/batch/test_worker.py::test_"
 PERIOD: Final = (
     "tests/pacing/test_credit_limit.py::test_no_period_has_more_than_the_budget"
 )
+WHOLE: Final = (
+    "tests/pacing/test_credit_limit.py"
+    "::test_a_credit_counts_for_the_whole_period_and_no_longer"
+)
 WAITS: Final = "what_waits_is_reserved"
 SHARE: Final = f"{STORE}the_credits_of_one_share_are_counted_alone"
 FORGOTTEN: Final = f"{STORE}what_is_forgotten_stays_spent"
@@ -42,7 +46,7 @@ MUTANTS: Final = tuple(
             LIMIT,
             "now - self.per + TOLERANCE\n",
             "now - self.per + 1.0\n",
-            PERIOD,
+            WHOLE,
         ),
         (
             "counts no create in doubt",

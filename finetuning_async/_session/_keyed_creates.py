@@ -124,11 +124,7 @@ class KeyedCreates:
         return await self._run(call, timeout)
 
     async def book(self, submission: Submission, timeout: float | None) -> Any:
-        """Send a create that a batch records, and book its credit here.
-
-        Raises:
-            FinetuningError: As `book_and_submit`.
-        """
+        """Send a create that a batch records; see `book_and_submit`."""
         return await book_and_submit(
             await self.journal.opened(),
             JournalBudgets(self._session.settings, submission),

@@ -47,6 +47,16 @@ def test_no_period_has_more_than_the_budget(
                 spent.append(now)
 
 
+def test_a_credit_counts_for_the_whole_period_and_no_longer() -> None:
+    count = CreditCount(CreditLimit(1, 60.0))
+    count.reserve(0.0)
+    count.settle(5.0, is_charged=True)
+    for now in (5.0, 64.999):
+        with pytest.raises(BudgetExceededError):
+            count.reserve(now)
+    count.reserve(65.0)
+
+
 def check_retry_after(
     error: BudgetExceededError,
     in_period: list[float],
