@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -16,6 +18,7 @@ from finetuning_async._errors import (
     BudgetExceededError,
     CapacityError,
     ClientClosedError,
+    FinetuningError,
     InternalServerError,
     RateLimitError,
     SubmissionUnknownError,
@@ -23,12 +26,14 @@ from finetuning_async._errors import (
 from finetuning_async.journal import (
     Accepted,
     Claimed,
+    Delete,
     Lost,
     NotSent,
     Pause,
     Rejected,
     Retry,
     Saved,
+    StaleItemError,
     is_in_doubt,
     retry_delay,
     reuse_seed,
@@ -38,12 +43,16 @@ from finetuning_async.journal import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from finetuning_async._errors import FinetuningError
     from finetuning_async._pacing import CreditLimit
     from finetuning_async._session._journal_budgets import JournalBudgets
     from finetuning_async._session._open_journal import OpenJournal
     from finetuning_async._submission import Submission
     from finetuning_async.journal import Engine, Event, Item
+
+logger = logging.getLogger("finetuning_async")
+
+NOBODY: Final = ""
+"""The holder of a lease that was given up: none that ever lives."""
 
 LOOK_FOR: Final = 30.0
 """Seconds after it was given up for which a call looks for a create, before it raises
@@ -287,19 +296,51 @@ class KeyedDoor:
         raise AssertionError(item)
 
 
-async def read_credits(engine: Engine) -> None:
-    """Read the credits for later proofs of absence, if nothing is in flight.
+def let_go(
+    call: KeyedCall,
+    opened: OpenJournal,
+    *,
+    keeps_entry: bool,
+    service_time: float | None,
+) -> None:
+    """Let go of the entry of a call that has failed; in the journal's thread.
 
-    A reading beside a create in flight would not show whether that is charged already.
+    What was not sent is deleted, or its lease ends. If the journal cannot be written,
+    it is tried again, until the key is asked for again: see `OpenJournal.let_go`. Only
+    a process that ends before that leaves the entry, for `resume_all` to pay.
+
+    Args:
+        call: The call.
+        opened: The journal.
+        keeps_entry: Whether the entry stays.
+        service_time: Now, by the service's clock, if it is known.
     """
-    with anyio.move_on_after(BASELINE_TIMEOUT):
-        await engine.reconciliation.advance_baseline(at_once=True)
-
-
-def facts_of(track: Any) -> str:
-    """A track's raw JSON, without what may be secret in its webhook."""
-    raw = dict(track.raw) or {"id": track.id, "status": track.status}
-    return without_secrets(json.dumps(raw, ensure_ascii=False))
+    journal, store = opened.journal, opened.journal.store
+    try:
+        item = store.find_key(call.key)
+        if item is None or item.entry.holder != opened.holder:
+            return
+        if item.entry.state == "sending":
+            at = store.now() if service_time is None else service_time
+            item = journal.record_here(item, late_event(call.submission, at))
+        if item.entry.state != "planned":
+            return
+        if keeps_entry:
+            journal.record_here(item, Claimed(NOBODY))
+        else:
+            store.commit([Delete(item)])
+    except StaleItemError:
+        pass  # another process has it now
+    except FinetuningError as error:
+        logger.warning(
+            "the entry of key %r stays as it is for now, though its call has failed:"
+            " %s; trying again",
+            call.key,
+            error,
+        )
+        opened.let_go[call.key] = partial(
+            let_go, call, opened, keeps_entry=keeps_entry, service_time=service_time
+        )
 
 
 def late_event(submission: Submission, at: float) -> Event:
@@ -315,3 +356,18 @@ def late_event(submission: Submission, at: float) -> Event:
     if is_in_doubt(submission):
         return Lost(at, "its call failed before its outcome was recorded")
     return NotSent()
+
+
+async def read_credits(engine: Engine) -> None:
+    """Read the credits for later proofs of absence, if nothing is in flight.
+
+    A reading beside a create in flight would not show whether that is charged already.
+    """
+    with anyio.move_on_after(BASELINE_TIMEOUT):
+        await engine.reconciliation.advance_baseline(at_once=True)
+
+
+def facts_of(track: Any) -> str:
+    """A track's raw JSON, without what may be secret in its webhook."""
+    raw = dict(track.raw) or {"id": track.id, "status": track.status}
+    return without_secrets(json.dumps(raw, ensure_ascii=False))

@@ -113,6 +113,7 @@ class Session:
             has_own_http_client=pool.is_external,
         )
         pipeline = _new_pipeline(settings, pool, account)
+        calls.enter_loop()
         calls.add_poller(account.poller)
         waits = Waits(pipeline, account.inflight, account.poller)
         submitter = Submitter(

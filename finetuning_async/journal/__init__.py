@@ -173,6 +173,7 @@ if TYPE_CHECKING:
         step as step,
     )
     from finetuning_async.journal._store import (
+        LONGEST_LEASE as LONGEST_LEASE,
         NOT_PENDING as NOT_PENDING,
         Change as Change,
         Committed as Committed,
@@ -303,6 +304,7 @@ else:
                 "Delete",
                 "Insert",
                 "JournalStore",
+                "LONGEST_LEASE",
                 "MemoryStore",
                 "NOT_PENDING",
                 "Update",

@@ -467,7 +467,6 @@ async def test_audio_is_passed_on_in_ranges() -> None:
         await ended(browser, "k")
         whole = await browser.get("/tracks/k/audio")
         size = len(whole.content)
-        etag = whole.headers["etag"]
         for asked, status, part in RANGES:
             headers = {"Range": asked}
             response = await browser.get("/tracks/k/audio", headers=headers)
@@ -481,10 +480,9 @@ async def test_audio_is_passed_on_in_ranges() -> None:
             assert head.status_code == status
             assert head.content == b""
             assert head.headers["content-length"] == response.headers["content-length"]
-        for known, status in ((etag, 206), ('"other"', 200)):
-            headers = {"Range": "bytes=0-9", "If-Range": known}
-            response = await browser.get("/tracks/k/audio", headers=headers)
-            assert response.status_code == status
+        headers = {"Range": "bytes=0-9", "If-Range": '"some version"'}
+        response = await browser.get("/tracks/k/audio", headers=headers)
+        assert (response.status_code, response.content) == (200, whole.content)
 
 
 async def test_the_openapi_document_names_the_models_and_no_secret() -> None:
