@@ -98,6 +98,7 @@ if TYPE_CHECKING:
         APITimeoutError as APITimeoutError,
         AuthenticationError as AuthenticationError,
         BadRequestError as BadRequestError,
+        BudgetExceededError as BudgetExceededError,
         CapacityError as CapacityError,
         ClientClosedError as ClientClosedError,
         FinetuningError as FinetuningError,
@@ -129,6 +130,7 @@ if TYPE_CHECKING:
     )
     from finetuning_async._http import capture_responses as capture_responses
     from finetuning_async._pacing import (
+        Budget as Budget,
         BudgetStatus as BudgetStatus,
         LocalRateLimiter as LocalRateLimiter,
         RateLimit as RateLimit,
@@ -193,6 +195,7 @@ else:
                 "APITimeoutError",
                 "AuthenticationError",
                 "BadRequestError",
+                "BudgetExceededError",
                 "CapacityError",
                 "ClientClosedError",
                 "FinetuningError",
@@ -224,6 +227,7 @@ else:
             ),
             "._http": ("capture_responses",),
             "._pacing": (
+                "Budget",
                 "BudgetStatus",
                 "LocalRateLimiter",
                 "RateLimit",
@@ -263,6 +267,8 @@ __all__ = [
     "AudioStream",
     "AuthenticationError",
     "BadRequestError",
+    "Budget",
+    "BudgetExceededError",
     "BudgetStatus",
     "BulkFailure",
     "BulkResult",

@@ -12,6 +12,8 @@ from finetuning_async.cli._batch_summary import exit_code, show
 from finetuning_async.cli._options import (
     CommonOptions,
     Number,
+    account_journal_option,
+    budget_option,
     common_options,
     json_option,
     local_options,
@@ -126,6 +128,8 @@ def command() -> None:
 )
 @shared_option
 @share_option
+@budget_option
+@account_journal_option
 @click.option(
     "--metadata",
     is_flag=True,
