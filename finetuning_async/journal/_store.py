@@ -194,7 +194,7 @@ class JournalStore(Protocol):
     def beat(self, holder: str, seconds: float) -> None:
         """Say that a `holder` lives: its leases last for `seconds` from now.
 
-        At most `LONGEST_LEASE`. One that would last longer is over: the clock was set
+        At most 60 s. One that would last longer is over: the clock was set
         back since, and else a dead holder would keep it for as long as that.
 
         A power cut may undo it: then it and all others are dead anyway.

@@ -18,6 +18,7 @@ from finetuning_async.emulator import Emulator, serve
 from tests._redis_server import RedisServer, program
 from tests.fastapi.test_fastapi import events_of
 from tests.real_time.test_backend import free_port
+from tests.release._guides import ROOT, programs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -33,6 +34,12 @@ TRACKS: Final = [(session, f"order-{n}") for n in range(3) for session in SESSIO
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"  # uvicorn supports no other loop
+
+
+def test_the_guide_shows_the_program_that_is_tested() -> None:
+    source = (ROOT / "tests" / "programs" / "users_backend.py").read_text("utf-8")
+    guide = ROOT / "finetuning_async" / "guides" / "backend.md"
+    assert programs(guide) == [source]
 
 
 class Backend:
