@@ -186,8 +186,8 @@ else:
                 "SoundEffectRequest",
             ),
             "._client": ("AsyncClient",),
-            "._downloads": ("AudioStream",),
             "._credentials": ("stored_key",),
+            "._downloads": ("AudioStream",),
             "._errors": (
                 "APIConnectionError",
                 "APIResponseError",

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     )
     from finetuning_async._pacing._credit_limit import CreditLimit as CreditLimit
     from finetuning_async._pacing._dealer import (
+        HIGH as HIGH,
         LOW as LOW,
         NORMAL as NORMAL,
         RANKS as RANKS,
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
         Forecast as Forecast,
         Outlook as Outlook,
         forecast as forecast,
+        sending_times as sending_times,
     )
     from finetuning_async._pacing._in_flight import (
         Claim as Claim,
@@ -130,9 +132,9 @@ else:
         {
             "._credit_budget": ("Budget", "ledger_of", "reserved_credit"),
             "._credit_limit": ("CreditLimit",),
-            "._dealer": ("Dealer", "LOW", "NORMAL", "RANKS"),
+            "._dealer": ("Dealer", "HIGH", "LOW", "NORMAL", "RANKS"),
             "._fair_queue": ("FairQueue", "surely_ahead"),
-            "._forecast": ("Forecast", "Outlook", "forecast"),
+            "._forecast": ("Forecast", "Outlook", "forecast", "sending_times"),
             "._in_flight": (
                 "Claim",
                 "InFlight",

@@ -8,12 +8,15 @@ than a second: to work one out takes as long as the line is.
 from __future__ import annotations
 
 import logging
+from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
 import anyio.lowlevel
+import attrs
 
 from finetuning_async._event_hook import as_hook
+from finetuning_async._submission._wait_bounds import WaitBounds, bounded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from finetuning_async._events import CreateWaiting
     from finetuning_async._pacing import RatePermit
     from finetuning_async._submission._submission import Submission
+    from finetuning_async._submission._wait_bounds import WaitBound
 
     WaitState: TypeAlias = Callable[[Submission, float], CreateWaiting]
 
@@ -34,28 +38,44 @@ WORTH_A_LINE: Final = 10.0
 """Seconds of a wait that is logged."""
 
 
-async def reported(
+@attrs.frozen(kw_only=True)
+class WaitWatch:
+    """What is known of the waits of an account's creates.
+
+    Attributes:
+        state: How a create stands; given the create, and when its wait began.
+        bounds: Refuses those that would wait too long.
+    """
+
+    state: WaitState
+    bounds: WaitBounds
+
+
+async def watched(
     submission: Submission,
     hook: Hook | None,
-    state: WaitState,
+    watch: WaitWatch,
     wait: Callable[[], Awaitable[RatePermit]],
 ) -> RatePermit:
-    """Await a create's permit, and report meanwhile how it stands.
+    """Await a create's permit; meanwhile report how it stands, and keep its bound.
 
     Args:
         submission: The create.
         hook: Of its client.
-        state: What is known of its wait; given the create, and when the wait began.
+        watch: What is known of its wait.
         wait: Waits for the permit.
 
     Raises:
+        CapacityError: It would wait longer than its `max_wait`.
         Exception: What `wait` raised.
     """
     began = anyio.current_time()
     try:
-        if hook is None and submission.on_waiting is None:
-            return await wait()
-        return await _with_reports(submission, hook, state, wait)
+        with bounded(submission) as bound:
+            is_heard = hook is not None or submission.on_waiting is not None
+            if not is_heard and submission.max_wait == inf:
+                return await wait()
+            return await _with_company(submission, hook, watch, bound, wait)
     finally:
         took = anyio.current_time() - began
         if took >= WORTH_A_LINE:
@@ -64,19 +84,25 @@ async def reported(
             )
 
 
-async def _with_reports(
+async def _with_company(
     submission: Submission,
     hook: Hook | None,
-    state: WaitState,
+    watch: WaitWatch,
+    bound: WaitBound,
     wait: Callable[[], Awaitable[RatePermit]],
 ) -> RatePermit:
     found: list[RatePermit] = []
     error: Exception | None = None
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_report, submission, hook, state)
+            if hook is not None or submission.on_waiting is not None:
+                tasks.start_soon(_report, submission, hook, watch.state)
             try:
-                found.append(await wait())
+                if submission.max_wait == inf:
+                    found.append(await wait())
+                else:
+                    with watch.bounds.watching(bound, tasks):
+                        found.append(await wait())
             except Exception as raised:  # a group would wrap it
                 error = raised
             tasks.cancel_scope.cancel()

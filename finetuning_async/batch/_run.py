@@ -350,7 +350,7 @@ class ItemDoor(Door):
                     raise
                 logger.warning("%s was not saved: %s; retrying", item.name, error)
             except OSError as error:
-                run.pause("disk", f"{run.folder.path}: {error}")
+                run.pause("disk", f"{run.folder.location}: {error}")
                 return 0.0
             await anyio.sleep(delay)
         return 0.0
@@ -358,11 +358,11 @@ class ItemDoor(Door):
     async def _download(self, item: Item) -> Saved:
         run = self._run
         async with run.downloads:
-            saved = await save(run.client, run.folder, item, tags=run.options.tags)
+            saved = await save(run.client, run.folder, item, run.options)
         if saved.file not in (None, item.saved_as):
             logger.warning(
                 "%s exists and does not belong to this batch; %s is saved as %s",
-                run.folder.path / item.saved_as,
+                f"{run.folder.location.rstrip('/')}/{item.saved_as}",
                 item.name,
                 saved.file,
             )
