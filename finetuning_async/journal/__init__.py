@@ -115,6 +115,7 @@ if TYPE_CHECKING:
     from finetuning_async.journal._spending import (
         BOOK as BOOK,
         LATE as LATE,
+        LONGEST_LEASE as LONGEST_LEASE,
         SPENT_AT as SPENT_AT,
         UNBOOK as UNBOOK,
         USAGE as USAGE,
@@ -173,7 +174,6 @@ if TYPE_CHECKING:
         step as step,
     )
     from finetuning_async.journal._store import (
-        LONGEST_LEASE as LONGEST_LEASE,
         NOT_PENDING as NOT_PENDING,
         Change as Change,
         Committed as Committed,
@@ -242,6 +242,7 @@ else:
                 "BOOK",
                 "Booking",
                 "LATE",
+                "LONGEST_LEASE",
                 "SPENT_AT",
                 "UNBOOK",
                 "USAGE",
@@ -304,7 +305,6 @@ else:
                 "Delete",
                 "Insert",
                 "JournalStore",
-                "LONGEST_LEASE",
                 "MemoryStore",
                 "NOT_PENDING",
                 "Update",

@@ -35,6 +35,10 @@ LATE: Final = 300.0
 """Seconds after it was given up for which a service may still accept a create."""
 
 
+LONGEST_LEASE: Final = 60.0
+"""Seconds that a lease may last; see `JournalStore.beat`."""
+
+
 @attrs.frozen(kw_only=True)
 class Booking:
     """Credits that a journal counts without an entry.
@@ -163,7 +167,8 @@ def usage_of(
 
 
 _ALIVE: Final = (
-    "SELECT name FROM $holder WHERE journal = @journal AND until > @now"  # of any store
+    "SELECT name FROM $holder WHERE journal = @journal AND until > @now"
+    " AND until <= @latest"
 )
 _OF_ITEM: Final = (
     "journal = @journal AND kind <> 'sound_effect' AND seq <> @seq"
@@ -232,6 +237,7 @@ def parameters(
     return {
         "since": limit.since(now),
         "now": now,
+        "latest": now + LONGEST_LEASE,
         "share": limit.share,
         "seq": but_seq,
         "name": but_name,

@@ -28,6 +28,7 @@ from finetuning_async.journal._records import (
 )
 from finetuning_async.journal._spending import (
     BOOK,
+    LONGEST_LEASE,
     SPENT_AT,
     UNBOOK,
     USAGE,
@@ -53,7 +54,6 @@ from finetuning_async.journal._sql_columns import (
 from finetuning_async.journal._sqlite_file import SQLiteFile
 from finetuning_async.journal._state_machine import STATES, Entry, State
 from finetuning_async.journal._store import (
-    LONGEST_LEASE,
     NOT_PENDING,
     Insert,
     Update,

@@ -34,6 +34,7 @@ from finetuning_async.journal._records import (
     costs_credits,
 )
 from finetuning_async.journal._spending import (
+    LONGEST_LEASE,
     Booking,
     booking_of,
     charge_delay,
@@ -483,9 +484,6 @@ class MemoryStore:
     def close(self) -> None:
         """As `JournalStore.close`."""
 
-
-LONGEST_LEASE = 60.0
-"""Seconds that a lease may last; see `JournalStore.beat`."""
 
 NOT_PENDING = frozenset({"planned", "downloaded", "failed"})
 """States of items that a new runner need not load at once: they have ended, or are

@@ -263,7 +263,7 @@ def test_stores_count_alike_and_a_credit_counts_for_the_period(
     for number in range(120):
         time.now += rng.choice([0.0, 1.0, 30.0, 299.0, 999.0])
         for store in stores:
-            store.beat("h", 400)
+            store.beat("h", 50)
         key = f"k{rng.randrange(12)}"
         known = [store.find_key(key) for store in stores]
         if known[0] is None:
