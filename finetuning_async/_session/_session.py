@@ -113,6 +113,8 @@ class Session:
             has_own_http_client=pool.is_external,
         )
         pipeline = _new_pipeline(settings, pool, account)
+        if pipeline.hook is not None:
+            account.load.listen(pipeline.hook)
         calls.add_poller(account.poller)
         waits = Waits(pipeline, account.inflight, account.poller)
         submitter = Submitter(
@@ -122,6 +124,7 @@ class Session:
             new_gate=waits.queue_gate,
             wait_state=partial(waiting, account),
             locks=account.create_lock,
+            load=account.load,
         )
         session = cls(
             settings=settings,

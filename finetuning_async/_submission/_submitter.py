@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from finetuning_async._api import Generation, Response
     from finetuning_async._errors import APIStatusError
     from finetuning_async._http import Pipeline
-    from finetuning_async._pacing import InFlight, QueueGate, RatePermit
+    from finetuning_async._pacing import InFlight, Load, QueueGate, RatePermit
     from finetuning_async._runtime import KeyedLock
     from finetuning_async._submission._wait_reports import WaitState
 
@@ -79,6 +79,7 @@ class Submitter:
             permit.
         wait_state: Says how a create stands that waits for its permit.
         locks: The locks of creates that look alike, shared by the account.
+        load: Counts the account's creates that wait or are in doubt.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Submitter:
         new_gate: NewGate,
         wait_state: WaitState,
         locks: KeyedLock,
+        load: Load,
     ) -> None:
         self._pipeline = pipeline
         self._inflight = inflight
@@ -97,6 +99,7 @@ class Submitter:
         self._new_gate = new_gate
         self._wait_state = wait_state
         self._locks = locks
+        self._load = load
         self._acceptance = AcceptanceHandler(pipeline, inflight)
 
     async def submit(self, submission: Submission) -> Created:
@@ -137,9 +140,10 @@ class Submitter:
                 return await self._with_retries(submission)
             except OutcomeUnknown as lost:
                 unknown = lost
-            if unknown.is_throttled:
-                return await self._check_list_once(submission, unknown)
-            found = await self._recover(submission, unknown)
+            with self._load.doubted():
+                if unknown.is_throttled:
+                    return await self._check_list_once(submission, unknown)
+                found = await self._recover(submission, unknown)
             if found is not None:
                 return found
             # Its absence is proved. The seed stays the same: should the lost create
@@ -192,7 +196,9 @@ class Submitter:
             return
         hook = self._pipeline.hook
         since = None if hook is None else anyio.current_time()
-        with _bounded(submission):
+        with self._load.waiting(submission.rank), _bounded(submission):
+            if self._inflight.room_at() > anyio.current_time():
+                self._load.report()
             await self._wait_for_slot(submission)
         submission.holds_queue_slot = True
         if hook is not None and since is not None:
@@ -244,6 +250,7 @@ class Submitter:
                 submission,
                 self._pipeline.hook,
                 self._wait_state,
+                self._load,
                 lambda: self._pipeline.acquire_permit(
                     submission.call,
                     deadline=submission.deadline,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._event_hook import Hook
     from finetuning_async._events import CreateWaiting
-    from finetuning_async._pacing import RatePermit
+    from finetuning_async._pacing import Load, RatePermit
     from finetuning_async._submission._submission import Submission
 
     WaitState: TypeAlias = Callable[[Submission, float], CreateWaiting]
@@ -38,6 +38,7 @@ async def reported(
     submission: Submission,
     hook: Hook | None,
     state: WaitState,
+    load: Load,
     wait: Callable[[], Awaitable[RatePermit]],
 ) -> RatePermit:
     """Await a create's permit, and report meanwhile how it stands.
@@ -46,16 +47,23 @@ async def reported(
         submission: The create.
         hook: Of its client.
         state: What is known of its wait; given the create, and when the wait began.
+        load: Of the account; counts the create while it waits.
         wait: Waits for the permit.
 
     Raises:
         Exception: What `wait` raised.
     """
+
+    async def counted() -> RatePermit:
+        with load.waiting(submission.rank):
+            return await wait()
+
     began = anyio.current_time()
     try:
-        if hook is None and submission.on_waiting is None:
-            return await wait()
-        return await _with_reports(submission, hook, state, wait)
+        is_heard = hook is not None or submission.on_waiting is not None
+        if not is_heard and not load.has_listeners:
+            return await counted()
+        return await _with_reports(submission, hook, state, load, counted)
     finally:
         took = anyio.current_time() - began
         if took >= WORTH_A_LINE:
@@ -68,13 +76,14 @@ async def _with_reports(
     submission: Submission,
     hook: Hook | None,
     state: WaitState,
+    load: Load,
     wait: Callable[[], Awaitable[RatePermit]],
 ) -> RatePermit:
     found: list[RatePermit] = []
     error: Exception | None = None
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_report, submission, hook, state)
+            tasks.start_soon(_report, submission, hook, state, load)
             try:
                 found.append(await wait())
             except Exception as raised:  # a group would wrap it
@@ -90,14 +99,17 @@ async def _with_reports(
     return found[0]
 
 
-async def _report(submission: Submission, hook: Hook | None, state: WaitState) -> None:
+async def _report(
+    submission: Submission, hook: Hook | None, state: WaitState, load: Load
+) -> None:
     began = anyio.current_time()
     await anyio.lowlevel.checkpoint()  # cancelled here if the permit came at once
-    callback = as_hook(submission.on_waiting)
-    while True:
+    load.report()
+    both = (hook, as_hook(submission.on_waiting))
+    hooks = [each for each in both if each is not None]
+    while hooks:
         event = state(submission, began)
-        for each in (hook, callback):
-            if each is not None:
-                each(event)
+        for each in hooks:
+            each(event)
         left = event.expected_start - anyio.current_time()
         await anyio.sleep(max(SHORTEST, min(left / 10, 60.0)))

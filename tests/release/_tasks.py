@@ -85,6 +85,7 @@ TASKS: Final = {
         "GenerationAccepted",
         "GenerationEnded",
         "SubmissionUnknown",
+        "LoadChanged",
         "capture_responses",
         "RawResponse",
         "ResponseFacts",
