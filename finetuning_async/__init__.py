@@ -9,6 +9,7 @@ folder through its `__init__`, whose docstring lists the files and explains the 
 
     cli, demo                 the program `finetuning`; a web page that makes music
     fastapi, procrastinate    for backends that await tracks; batches on many machines
+    sync                      a blocking client
     testing                   fixtures and virtual time for your own tests
     emulator                  the whole service on your machine; imports nothing of ours
     batch, webhooks, otel     durable batches; webhooks; spans and metrics
@@ -184,8 +185,8 @@ else:
                 "SoundEffectRequest",
             ),
             "._client": ("AsyncClient",),
-            "._downloads": ("AudioStream",),
             "._credentials": ("stored_key",),
+            "._downloads": ("AudioStream",),
             "._errors": (
                 "APIConnectionError",
                 "APIResponseError",

@@ -1,6 +1,9 @@
 """Downloading files: complete under their name, or not at all; or passing them on.
 
 _audio_stream  from the media host to a program, byte by byte
+_finish        the tags and the check of a complete file
+_id3           ID3 tags
+_mp3_check     whether frames are whole, how long they play, whether there is sound
 _download      from the media host to a file; resumed if the stream breaks
 _atomic_file   a file that appears under its name only once it is complete
 _placement     moves a complete file to its target: by a rename, or by a copy
@@ -27,9 +30,19 @@ if TYPE_CHECKING:
     )
     from finetuning_async._downloads._file_names import (
         default_file_name as default_file_name,
+        names_other_format as names_other_format,
         resolve_target as resolve_target,
         slug as slug,
     )
+    from finetuning_async._downloads._finish import (
+        Finish as Finish,
+        asked_seconds as asked_seconds,
+    )
+    from finetuning_async._downloads._id3 import (
+        music_frames as music_frames,
+        with_tags as with_tags,
+    )
+    from finetuning_async._downloads._mp3_check import find_problems as find_problems
     from finetuning_async._downloads._placement import place_now as place_now
 else:
     __getattr__ = lazy_exports(
@@ -38,7 +51,15 @@ else:
             "._atomic_file": ("check_target",),
             "._audio_stream": ("AudioStream",),
             "._download": ("Download", "audio_url", "place_file"),
-            "._file_names": ("default_file_name", "resolve_target", "slug"),
+            "._file_names": (
+                "default_file_name",
+                "names_other_format",
+                "resolve_target",
+                "slug",
+            ),
+            "._finish": ("Finish", "asked_seconds"),
+            "._id3": ("music_frames", "with_tags"),
+            "._mp3_check": ("find_problems",),
             "._placement": ("place_now",),
         },
     )

@@ -32,10 +32,15 @@ class AtomicFile:
 
     Args:
         path: The final name.
+        finish: Turns its complete content into what is saved; `None` to save it as it
+            is.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, finish: Callable[[bytes], bytes] | None = None
+    ) -> None:
         self.path = path
+        self._finish = finish
         self._target: TargetPath
         self._file: BinaryIO
         self._placement: Placement
@@ -89,8 +94,18 @@ class AtomicFile:
         """
         if not self._file.closed:  # the first call
             self.append(last)
+            if self._finish is not None:
+                self._change(self._finish)
             self._file.close()
         return self._placement.step()
+
+    def _change(self, finish: Callable[[bytes], bytes]) -> None:
+        content = self._placement.part.read_bytes()
+        changed = finish(content)
+        if changed is not content:
+            self._file.seek(0)
+            self._file.truncate()
+            self.append([changed])
 
     def discard(self) -> None:
         """Remove the part file, unless it was committed."""

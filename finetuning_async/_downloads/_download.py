@@ -78,11 +78,18 @@ class Download:
         self.offset = 0
         self._version = FileVersion()
 
-    async def to(self, path: Path, *, deadline: float = inf) -> Path:
+    async def to(
+        self,
+        path: Path,
+        *,
+        deadline: float = inf,
+        finish: Callable[[bytes], bytes] | None = None,
+    ) -> Path:
         """Download to a file.
 
         Args:
             path: The file.
+            finish: Turns its complete content into what is saved, in a thread.
             deadline: On the loop's clock; no pause is begun that would pass it. The
                 caller must cancel this call when it comes.
 
@@ -95,7 +102,7 @@ class Download:
             APIResponseError: The response is not a track.
             OSError: The file could not be written.
         """
-        target = AtomicFile(path)
+        target = AtomicFile(path, finish)
         try:
             try:
                 await self._attempt(target)

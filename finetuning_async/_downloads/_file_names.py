@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 LONGEST_SLUG: Final = 40
 """Characters; at most 160 bytes of UTF-8. A file name has at most 255."""
 
+OTHER_FORMATS: Final = frozenset(
+    f".{name}"
+    for name in (
+        *("aac", "aif", "aiff", "alac", "caf", "flac", "m4a", "mid", "mka", "mp4"),
+        *("oga", "ogg", "opus", "wav", "webm", "wma"),
+    )
+)
+"""Suffixes of audio that is no MP3; a name with any other may hold one."""
+
 FALLBACK: Final = {"sound_effect": "sound-effect"}
 
 
@@ -63,6 +72,11 @@ def default_file_name(track: Track) -> str:
     words = slug(title or "") or slug(track.prompt) or fallback
     start = re.sub("[^A-Za-z0-9_-]", "-", track.id[:8])
     return f"{words}-{start}.mp3"
+
+
+def names_other_format(path: Path) -> bool:
+    """Whether a name promises another audio format: the service makes MP3s only."""
+    return path.suffix.lower() in OTHER_FORMATS
 
 
 def resolve_target(track: Track | str, path: Path) -> Path:

@@ -50,10 +50,13 @@ class Placement:
     Args:
         part: The file; it no longer exists at the end.
         target: Where it goes.
+
+    Attributes:
+        part: As given.
     """
 
     def __init__(self, part: Path, target: TargetPath) -> None:
-        self._part = part
+        self.part = part
         self._target = target
         self._descriptor: int | None = None
         self._source: BinaryIO | None = None
@@ -80,7 +83,7 @@ class Placement:
         if descriptor is None:
             return NO_READER_PAUSE
         if self._source is None:
-            self._source = self._part.open("rb")
+            self._source = self.part.open("rb")
         return None if self._copy(self._source, descriptor) else 0.0
 
     def open_target(self) -> int | None:
@@ -97,7 +100,7 @@ class Placement:
             release_pipe_reader(self._target.path)
         if self._source is not None:
             self._source.close()
-        self._part.unlink(missing_ok=True)
+        self.part.unlink(missing_ok=True)
 
     def _rename(self) -> bool:
         """Replace the target by name; `False` if it must be overwritten in place."""
@@ -120,8 +123,8 @@ class Placement:
             self.folder.mkdir(parents=True, exist_ok=True)
         else:
             # Before the rename, so that the file is never visible with another mode.
-            _copy_owner_and_mode(self._part, existing)
-        self._part.replace(self._target.real)
+            _copy_owner_and_mode(self.part, existing)
+        self.part.replace(self._target.real)
 
     def _move_beside(self, existing: os.stat_result | None) -> bool:
         """Copy the part file to the target's file system; `False` if it may not be."""
@@ -131,7 +134,7 @@ class Placement:
             if existing is None or is_disk_error(error):
                 raise
             return False
-        source, self._part = self._part, part
+        source, self.part = self.part, part
         try:
             with file, source.open("rb") as origin:
                 shutil.copyfileobj(origin, file)
@@ -180,7 +183,7 @@ class Placement:
         return True
 
     def _reader_closed(self) -> BrokenPipeError:
-        size = self._part.stat().st_size
+        size = self.part.stat().st_size
         return BrokenPipeError(
             errno.EPIPE,
             f"its reader closed the pipe after {self._sent} of {size} bytes",

@@ -3,10 +3,11 @@
 _track_methods   the client's own: generate, wait_for_completion, watch
 _audio_methods   the client's own: download, open_audio
 _generate_many   generate_many: concurrent creates, an outcome as each track ends
+_track_progress  its on_track_progress: how far each track is
 _generations     client.generations: create, get, list, delete
 _instrumentals   client.instrumentals: create
 _sound_effects   client.sound_effects: create, get, list
-_client_journal  client.journal: get, entries, forget, release
+_client_journal  client.journal: get, find, newest, entries, add, forget, release
 _resume          resume_all: what earlier processes began, an outcome as each ends
 _playlists       client.playlists: list, get, add, remove, move
 _common          shared by these: ids in paths, lists, bulk calls

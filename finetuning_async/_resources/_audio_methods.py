@@ -5,6 +5,7 @@ A base class of `TrackMethods`, for the same reasons.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from math import inf
 from pathlib import Path
@@ -14,6 +15,7 @@ import anyio
 
 from finetuning_async import _api
 from finetuning_async._errors import (
+    APIResponseError,
     APITimeoutError,
     ClientClosedError,
     InvalidRequestError,
@@ -21,11 +23,13 @@ from finetuning_async._errors import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from finetuning_async._api import Generation, SoundEffect
     from finetuning_async._downloads import AudioStream, Download
     from finetuning_async._session import Session
+
+logger = logging.getLogger("finetuning_async")
 
 
 class AudioMethods(ABC):
@@ -43,6 +47,8 @@ class AudioMethods(ABC):
         on_progress: Callable[[int, int | None], object] | None = None,
         timeout: float | None = None,
         max_retries: int | None = None,
+        metadata: bool | Mapping[str, object] = False,
+        check: bool = False,
     ) -> Path:
         """Download a track to a file, completely or not at all.
 
@@ -61,6 +67,11 @@ class AudioMethods(ABC):
                 `None` for no limit.
             max_retries: How often a broken download is resumed, at least 0; `None` for
                 the client's number.
+            metadata: Whether to write what is known of the track into the file, as ID3
+                tags: title, prompt, bpm, key, seed, id. A mapping with some of these
+                names or ``lyrics`` is written too, or in their place.
+            check: Whether to check that the file is whole, as long as was asked for (to
+                a second), and not silent. One that is not is kept all the same.
 
         Returns:
             The path.
@@ -71,22 +82,35 @@ class AudioMethods(ABC):
             APIStatusError: The media host responded with an error status.
             APIConnectionError: The download broke too often, or a redirect led to an
                 address that is not allowed.
-            APIResponseError: The response is not audio, but a web page, for example.
+            APIResponseError: The response is not audio, but a web page, for example; or
+                the file, which is saved, did not pass the `check`.
             APITimeoutError: It timed out; no partial file is left.
             OSError: The file could not be written: the disk is full, or the reader of
                 the pipe has closed it, for example.
         """
-        from finetuning_async._downloads import resolve_target
+        from finetuning_async._downloads import (
+            Finish,
+            names_other_format,
+            resolve_target,
+        )
 
         _api.check_callback(on_progress, "on_progress")
         deadline = deadline_of(timeout)
         session = self._session()
         download = _new_download(session, generation_or_url, on_progress, max_retries)
+        finish = None
+        if check or metadata is not False:
+            finish = Finish(generation_or_url, metadata, check=check)
         around = session.download_operation(generation_or_url)
         with session.calls.scope(deadline), around:
             async with session.account.concurrency.downloads:
                 target = resolve_target(generation_or_url, Path(path))
-                return await download.to(target, deadline=deadline)
+                if names_other_format(target):
+                    logger.warning("%s holds an MP3, whatever its name says", target)
+                saved = await download.to(target, deadline=deadline, finish=finish)
+                if finish is not None and finish.problems:
+                    raise _failed_check(saved, generation_or_url, finish.problems)
+                return saved
         # Reached only if `calls.scope` has cancelled the block.
         if session.calls.is_closing:
             raise ClientClosedError("the client was closed during this download")
@@ -190,6 +214,19 @@ def deadline_of(timeout: float | None) -> float:
     if timeout is None:
         return inf
     return anyio.current_time() + _api.check_timeout(timeout)
+
+
+def _failed_check(
+    path: Path, track: Generation | SoundEffect | str, problems: list[str]
+) -> APIResponseError:
+    """The error of a file that is saved, but is not what was asked for."""
+    track_id = None if isinstance(track, str) else track.id
+    found = " and ".join(problems)
+    return APIResponseError(
+        f"{path} is saved, but it {found}; to have another one made costs another"
+        " credit",
+        generation_id=track_id,
+    )
 
 
 def _new_download(

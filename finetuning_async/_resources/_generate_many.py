@@ -31,6 +31,7 @@ from finetuning_async._errors import (
     WaitTimeoutError,
 )
 from finetuning_async._resources._common import failed_error
+from finetuning_async._resources._track_progress import ProgressReports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._api import Generation, SoundEffect
     from finetuning_async._events import CreateWaiting
+    from finetuning_async._resources._track_progress import ProgressCallback
     from finetuning_async._session import Session
     from finetuning_async._submission import Submission
     from finetuning_async._types import OnUnknown, Priority, UpdateCallback
@@ -65,6 +67,7 @@ class Outcomes(AsyncIterator[Outcome]):
         max_retries: Retries of each create; `None` for the client's number.
         wait_timeout: Seconds from each acceptance on; `None` for no limit.
         on_update: Called with each changed state of each track.
+        on_track_progress: Called with each track and its `Progress`, once a second.
 
     Example:
         requests = (GenerationRequest(f"{mood} piano") for mood in ("calm", "bright"))
@@ -95,8 +98,13 @@ class Outcomes(AsyncIterator[Outcome]):
         share: str | None = None,
         max_wait: float | None = None,
         on_waiting: Callable[[CreateWaiting], object] | None = None,
+        on_track_progress: ProgressCallback | None = None,
     ) -> None:
         self._session = session
+        self._progress: ProgressReports | None = None
+        if on_track_progress is not None:
+            self._progress = ProgressReports(session, on_track_progress, on_update)
+            on_update = self._progress.update
         self._requests = requests
         self._submission_options: dict[str, Any] = {
             "on_unknown": on_unknown,
@@ -152,6 +160,8 @@ class Outcomes(AsyncIterator[Outcome]):
         await self._tasks.__aenter__()
         self._running += 1
         self._tasks.start_soon(self._feed, self._tasks)
+        if self._progress is not None:
+            self._tasks.start_soon(self._progress.run)
         return self
 
     async def __aexit__(
@@ -248,6 +258,8 @@ class Outcomes(AsyncIterator[Outcome]):
         error: FinetuningError | None = None
         try:
             track = await self._submit(request, accepted, task_status)
+            if self._progress is not None:
+                self._progress.add(track)
             track = await self._session.wait(track, **self._wait_options)
             if track.status == "failed":
                 has_key = request.idempotency_key is not None
@@ -255,6 +267,8 @@ class Outcomes(AsyncIterator[Outcome]):
         except FinetuningError as raised:
             error = raised
             track = accepted[0] if accepted else None
+        if self._progress is not None and track is not None:
+            self._progress.drop(track.id)
         if isinstance(error, WaitTimeoutError):
             # Without a key, the same call would create it again.
             error.safe_to_retry = request.idempotency_key is not None

@@ -118,6 +118,7 @@ class Generations:
             APITimeoutError: The call timed out before anything was sent.
             APIStatusError: The service rejected it.
             APIConnectionError: It could not be sent.
+            finetuning_async.journal.JournalError: The journal cannot be used.
             ClientClosedError: The client was closed before anything was sent.
         """
         request = GenerationRequest(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from finetuning_async._api import AnyRequest, Generation, SoundEffect
     from finetuning_async._events import CreateWaiting
     from finetuning_async._resources._generate_many import Outcomes
+    from finetuning_async._session import Progress
     from finetuning_async._submission import Submission
     from finetuning_async._types import OnUnknown, Priority, UpdateCallback
 
@@ -305,6 +306,7 @@ class TrackMethods(AudioMethods):
         share: str | None = None,
         max_wait: float | None = None,
         on_waiting: Callable[[CreateWaiting], object] | None = None,
+        on_track_progress: Callable[[Any, Progress], object] | None = None,
     ) -> Outcomes:
         """Create many tracks and yield each as it ends. Costs one credit each.
 
@@ -335,6 +337,9 @@ class TrackMethods(AudioMethods):
             max_wait: Seconds that each create may wait for the rate limit and the
                 queue; one that would wait longer is an outcome with a `CapacityError`.
             on_waiting: A plain function, called with `CreateWaiting` while one waits.
+            on_track_progress: A plain function, called once a second with each track in
+                progress and its `Progress`, and once more when it has ended; this reads
+                nothing.
 
         Raises:
             InvalidRequestError: A number is out of its range, or a callback is not
@@ -343,6 +348,7 @@ class TrackMethods(AudioMethods):
         from finetuning_async._resources._generate_many import Outcomes
 
         _check_options(timeout, wait_timeout, max_retries, on_submitted, on_update)
+        _api.check_callback(on_track_progress, "on_track_progress")
         return Outcomes(
             self._session(),
             requests,
@@ -357,6 +363,7 @@ class TrackMethods(AudioMethods):
             share=share,
             max_wait=max_wait,
             on_waiting=on_waiting,
+            on_track_progress=on_track_progress,
         )
 
     @overload
@@ -385,7 +392,12 @@ class TrackMethods(AudioMethods):
     ) -> AsyncGenerator[Generation | SoundEffect]:
         """Iterate over the states of a track as they change, the final one last.
 
-        A slow consumer may miss intermediate states, but never the final one.
+        A slow consumer may miss intermediate states, but never the final one. How far
+        it is in between, `progress` says, at any time and without a read::
+
+            created = await client.generations.create("rain")
+            async for track in client.watch(created):
+                print(track.status, f"{client.progress(track).fraction:.0%}")
 
         Args:
             generation_or_id: The track, or its id.

@@ -59,7 +59,7 @@ class LoopHandle:
             self.now = loop.time
             self._schedule = loop.call_soon_threadsafe
             self._is_closed, self._is_running = loop.is_closed, loop.is_running
-        self.offset = measure_offset(self.now)
+        self.offset: float | None = measure_offset(self.now)
         self.storage: dict[str, Any] = {}
         self._measured_at = machine_now()
 

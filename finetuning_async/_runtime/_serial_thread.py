@@ -12,6 +12,7 @@ to that object any more. It is a daemon, so a program that exits does not wait f
 
 from __future__ import annotations
 
+import os
 import weakref
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -54,7 +55,7 @@ class SerialThread:
         self._name = name
         self._loop: LoopHandle | None = None
         self._is_inline = False
-        self._thread: Thread | None = None
+        self._process = 0
         self._jobs: _Queue = SimpleQueue()
         self.stuck_on: Job[Any] | None = None
 
@@ -77,21 +78,21 @@ class SerialThread:
         return job
 
     def _running_queue(self) -> _Queue:
-        if self._thread is None or not self._thread.is_alive():
-            # Not alive: this is a forked child. What is left in the queue is its
-            # parent's, and its lock may have been copied while it was held.
-            self._jobs = SimpleQueue()
-            self._thread = Thread(
+        if self._process != os.getpid():
+            # Not started yet, or this is a forked child, which has no threads. Then
+            # what is left in the queue is its parent's, and its lock may have been
+            # copied while it was held.
+            self._jobs, self._process = SimpleQueue(), os.getpid()
+            Thread(
                 target=_serve, args=(self._jobs,), name=self._name, daemon=True
-            )
-            self._thread.start()
+            ).start()
             weakref.finalize(self, self._jobs.put, None)
         return self._jobs
 
     def close(self) -> None:
         """End the thread once it has done what was started. `start` begins another."""
-        if self._thread is not None:
-            self._thread = None
+        if self._process == os.getpid():
+            self._process = 0
             self._jobs.put(None)
 
 
@@ -124,12 +125,12 @@ class Job(Generic[T]):
     ) -> None:
         self._work = work
         self._thread = thread
-        self.loop = loop
+        self.loop: LoopHandle = loop
         self._is_inline = is_inline
         self._wakeup = Wakeup()
         self._result: list[T] = []
         self._error: BaseException | None = None
-        self.is_done = False
+        self.is_done: bool = False
 
     def run(self) -> None:
         """Call the function; in the thread."""

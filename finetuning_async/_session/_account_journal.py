@@ -18,7 +18,7 @@ from finetuning_async._errors import (
     IdempotencyConflictError,
     InvalidRequestError,
 )
-from finetuning_async._runtime import LoopHandle, SerialThread, run_to_completion
+from finetuning_async._runtime import LoopHandle, SerialThread
 from finetuning_async._session._keyed_door import facts_of
 from finetuning_async._session._open_journal import OpenJournal
 from finetuning_async.journal import (
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from finetuning_async._errors import SubmissionUnknownError
     from finetuning_async._http import Pipeline
     from finetuning_async._polling import AnyTrack
+    from finetuning_async._runtime import Job
     from finetuning_async._session._journal_source import JournalSource
     from finetuning_async._session._open_calls import OpenCalls
     from finetuning_async._session._settings import Settings
@@ -261,16 +262,14 @@ class AccountJournal:
             while True:
                 named = await self._until_free(opened)
                 async with opened.alive():
-                    if not await self._swap(opened, named, opened.holder):
+                    if not await self._start_swap(opened, named, opened.holder).wait():
                         continue
                     try:
                         async with aclosing(self._left_behind(opened)) as items:
                             yield items
                         return
                     finally:
-                        await run_to_completion(
-                            lambda: self._swap(opened, opened.holder, "")
-                        )
+                        await self._start_swap(opened, opened.holder, "").linger()
         finally:
             opened.locks.release((RESUMER, RESUMER))
 
@@ -282,10 +281,9 @@ class AccountJournal:
                 return named
             await anyio.sleep(TURN_POLL)
 
-    async def _swap(self, opened: OpenJournal, old: str | None, new: str) -> bool:
-        return await opened.journal.call(
-            opened.journal.store.swap_note, RESUMER, old, new
-        )
+    def _start_swap(self, opened: OpenJournal, old: str | None, new: str) -> Job[bool]:
+        swap_note = opened.journal.store.swap_note
+        return opened.journal.start(swap_note, RESUMER, old, new)
 
     async def _left_behind(self, opened: OpenJournal) -> AsyncGenerator[Item]:
         started = await opened.journal.call(opened.journal.store.now)

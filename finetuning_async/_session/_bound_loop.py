@@ -8,6 +8,7 @@ has ended, as after each `asyncio.run`, the client may be bound anew.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from anyio.lowlevel import EventLoopToken, current_token
@@ -20,6 +21,7 @@ class BoundLoop:
 
     def __init__(self) -> None:
         self._token: EventLoopToken | None = None
+        self._process = 0
 
     def is_new(self) -> bool:
         """Bind to the running loop; whether it differs from the last one.
@@ -30,12 +32,14 @@ class BoundLoop:
         token = current_token()
         # Tokens are made anew at each call; only the loop behind them is the same.
         if self._token is None or token.native_token is not self._token.native_token:
-            if self._token is not None and _is_alive(self._token):
+            # A forked child lacks the thread of its parent's loop.
+            is_ours = self._process == os.getpid()
+            if self._token is not None and is_ours and _is_alive(self._token):
                 raise FinetuningError(
                     "this AsyncClient is bound to another event loop, which is still"
                     " open; create one client per event loop"
                 )
-            self._token = token
+            self._token, self._process = token, os.getpid()
             return True
         return False
 

@@ -45,23 +45,18 @@ from finetuning_async._session._keyed_door import (
     KeyedDoor,
     NotWanted,
     facts_of,
+    let_go,
     read_credits,
 )
 from finetuning_async._session._open_calls import closed_error
 from finetuning_async.journal import (
-    Accepted,
     Action,
-    Claimed,
-    Delete,
     Ended,
     Engine,
     EngineOptions,
     Entry,
     JournalEntry,
-    Lost,
-    NotSent,
     StaleItemError,
-    is_in_doubt,
 )
 
 if TYPE_CHECKING:
@@ -72,15 +67,12 @@ if TYPE_CHECKING:
     from finetuning_async._session._journal_source import JournalSource
     from finetuning_async._session._open_journal import OpenJournal
     from finetuning_async._submission import Submission
-    from finetuning_async.journal import Event, Item
+    from finetuning_async.journal import Item
 
 logger = logging.getLogger("finetuning_async")
 
 GENERATED: Final = re.compile("auto-[0-9a-f]{32}")
 """The keys of creates that were made without one."""
-
-NOBODY: Final = ""
-"""The holder of a lease that was given up: none that ever lives."""
 
 POLL: Final = (0.25, 0.5, 1.0)
 """Seconds between passes while another process has the entry; the last repeats."""
@@ -316,6 +308,7 @@ class KeyedCreates:
         self, call: KeyedCall, item: Item | None, opened: OpenJournal
     ) -> tuple[Item | None, float | None]:
         """Take the entry as far as the engine can now; see `_pass`."""
+        opened.let_go.pop(call.key, None)
         try:
             if item is None:
                 item = await self._insert(call, opened)
@@ -376,7 +369,7 @@ class KeyedCreates:
         """
         moment = self._session.account.service_time()
         work = partial(
-            _let_go, call, opened, keeps_entry=keeps_entry, service_time=moment
+            let_go, call, opened, keeps_entry=keeps_entry, service_time=moment
         )
         await opened.journal.start(work).linger()
 
@@ -427,53 +420,6 @@ class KeyedCreates:
             return parse_row(row)
         self._session.observe(track)
         return track
-
-
-def _let_go(
-    call: KeyedCall,
-    opened: OpenJournal,
-    *,
-    keeps_entry: bool,
-    service_time: float | None,
-) -> None:
-    """As `KeyedCreates._let_go`, in the journal's thread."""
-    journal, store = opened.journal, opened.journal.store
-    try:
-        item = store.find_key(call.key)
-        if item is None or item.entry.holder != opened.holder:
-            return
-        if item.entry.state == "sending":
-            at = store.now() if service_time is None else service_time
-            item = journal.record_here(item, late_event(call.submission, at))
-        if item.entry.state != "planned":
-            return
-        if keeps_entry:
-            journal.record_here(item, Claimed(NOBODY))
-        else:
-            store.commit([Delete(item)])
-    except StaleItemError:
-        pass  # another process has it now
-    except FinetuningError as error:
-        logger.warning(
-            "the entry of key %r stays as it is, though its call has failed: %s",
-            call.key,
-            error,
-        )
-
-
-def late_event(submission: Submission, at: float) -> Event:
-    """What became of a create whose call has ended before that was recorded.
-
-    Args:
-        submission: The create.
-        at: Now, by the service's clock.
-    """
-    track = submission.accepted
-    if track is not None:
-        return Accepted(track.id, facts_of(track))
-    if is_in_doubt(submission):
-        return Lost(at, "its call failed before its outcome was recorded")
-    return NotSent()
 
 
 def unknown_key_error(key: str) -> InvalidRequestError:

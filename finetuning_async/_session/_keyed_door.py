@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -15,16 +17,23 @@ from finetuning_async._errors import (
     APITimeoutError,
     CapacityError,
     ClientClosedError,
+    FinetuningError,
     InternalServerError,
     RateLimitError,
     SubmissionUnknownError,
 )
 from finetuning_async.journal import (
+    Accepted,
     Claimed,
+    Delete,
+    Lost,
+    NotSent,
     Pause,
     Rejected,
     Retry,
     Saved,
+    StaleItemError,
+    is_in_doubt,
     retry_delay,
     reuse_seed,
     without_secrets,
@@ -33,10 +42,14 @@ from finetuning_async.journal import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from finetuning_async._errors import FinetuningError
     from finetuning_async._session._open_journal import OpenJournal
     from finetuning_async._submission import Submission
-    from finetuning_async.journal import Engine, Item
+    from finetuning_async.journal import Engine, Event, Item
+
+logger = logging.getLogger("finetuning_async")
+
+NOBODY: Final = ""
+"""The holder of a lease that was given up: none that ever lives."""
 
 LOOK_FOR: Final = 30.0
 """Seconds after it was given up for which a call looks for a create, before it raises
@@ -251,6 +264,68 @@ class KeyedDoor:
     async def save(self, item: Item) -> Saved | float:
         """Never called: downloads are the caller's."""
         raise AssertionError(item)
+
+
+def let_go(
+    call: KeyedCall,
+    opened: OpenJournal,
+    *,
+    keeps_entry: bool,
+    service_time: float | None,
+) -> None:
+    """Let go of the entry of a call that has failed; in the journal's thread.
+
+    What was not sent is deleted, or its lease ends. If the journal cannot be written,
+    it is tried again, until the key is asked for again: see `OpenJournal.let_go`. Only
+    a process that ends before that leaves the entry, for `resume_all` to pay.
+
+    Args:
+        call: The call.
+        opened: The journal.
+        keeps_entry: Whether the entry stays.
+        service_time: Now, by the service's clock, if it is known.
+    """
+    journal, store = opened.journal, opened.journal.store
+    try:
+        item = store.find_key(call.key)
+        if item is None or item.entry.holder != opened.holder:
+            return
+        if item.entry.state == "sending":
+            at = store.now() if service_time is None else service_time
+            item = journal.record_here(item, late_event(call.submission, at))
+        if item.entry.state != "planned":
+            return
+        if keeps_entry:
+            journal.record_here(item, Claimed(NOBODY))
+        else:
+            store.commit([Delete(item)])
+    except StaleItemError:
+        pass  # another process has it now
+    except FinetuningError as error:
+        logger.warning(
+            "the entry of key %r stays as it is for now, though its call has failed:"
+            " %s; trying again",
+            call.key,
+            error,
+        )
+        opened.let_go[call.key] = partial(
+            let_go, call, opened, keeps_entry=keeps_entry, service_time=service_time
+        )
+
+
+def late_event(submission: Submission, at: float) -> Event:
+    """What became of a create whose call has ended before that was recorded.
+
+    Args:
+        submission: The create.
+        at: Now, by the service's clock.
+    """
+    track = submission.accepted
+    if track is not None:
+        return Accepted(track.id, facts_of(track))
+    if is_in_doubt(submission):
+        return Lost(at, "its call failed before its outcome was recorded")
+    return NotSent()
 
 
 async def read_credits(engine: Engine) -> None:

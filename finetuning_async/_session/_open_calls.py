@@ -9,6 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 import anyio
+from anyio.lowlevel import current_token
 
 from finetuning_async._errors import ClientClosedError
 
@@ -68,8 +69,17 @@ class OpenCalls:
         self._spends_by_scope: dict[anyio.CancelScope, bool] = {}
         self._pollers: dict[Poller, None] = {}
         self._call_ended: anyio.Event | None = None
+        self._loop: object = None
         self.is_closing: bool = False
         self.is_closed: bool = False
+
+    def enter_loop(self) -> None:
+        """Forget the calls of an event loop that has ended, or is a parent's."""
+        loop = current_token().native_token
+        if loop is not self._loop:
+            self._loop = loop
+            self._spends_by_scope.clear()
+            self._pollers.clear()
 
     def scope(self, deadline: float = inf, *, spends: bool = False) -> _CallScope:
         """Run one call; it is cancelled at its deadline, or when the client closes.
@@ -88,7 +98,7 @@ class OpenCalls:
         return _CallScope(scope, partial(self._remove, scope))
 
     def _remove(self, scope: anyio.CancelScope) -> None:
-        del self._spends_by_scope[scope]
+        self._spends_by_scope.pop(scope, None)
         if self._call_ended is not None:
             self._call_ended.set()
 

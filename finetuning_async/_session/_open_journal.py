@@ -15,7 +15,6 @@ import logging
 import os
 import secrets
 from contextlib import asynccontextmanager
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +24,7 @@ from finetuning_async._errors import FinetuningError
 from finetuning_async._runtime import KeyedLock, ShieldedCall, ShieldedGroup, Wakeup
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from finetuning_async.journal import Item, Journal
 
@@ -51,6 +50,9 @@ class OpenJournal:
             it left in the journal.
         credits_read_at: When the credits were read last, on the loop's clock.
         first_reading: Held while they are read first.
+        let_go: By key, the work in the journal's thread that could not let go of the
+            entry of a call that has failed, as on a full disk: it is tried again, until
+            the key is asked for again.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -59,6 +61,7 @@ class OpenJournal:
         self.locks: KeyedLock = KeyedLock()
         self.credits_read_at: float = -inf
         self.first_reading: anyio.Lock = anyio.Lock()
+        self.let_go: dict[str, Callable[[], None]] = {}
         self._beater = anyio.Lock()
         self._beaten_at = -inf
 
@@ -112,8 +115,18 @@ class OpenJournal:
 
     async def _beat(self) -> None:
         now = anyio.current_time()
-        await self.journal.call(self.journal.store.beat, self.holder, LEASE)
+        await self.journal.call(self._beat_here)
         self._beaten_at = now
+
+    def _beat_here(self) -> None:
+        self.journal.store.beat(self.holder, LEASE)
+        self._let_go_again()
+
+    def _let_go_again(self) -> None:
+        for key in list(self.let_go):
+            work = self.let_go.pop(key, None)
+            if work is not None:  # nobody has just asked for it again
+                work()
 
     async def leave(self) -> None:
         """Give up all leases, as when the client closes, and end the journal's thread.
@@ -121,6 +134,10 @@ class OpenJournal:
         A journal that does not respond is not waited for: others take over once the
         leases are over.
         """
-        remove = partial(self.journal.store.remove_holder, self.holder)
+
+        def remove() -> None:
+            self._let_go_again()
+            self.journal.store.remove_holder(self.holder)
+
         await self.journal.start(remove).linger()
         self.journal.close()

@@ -115,6 +115,7 @@ class Session:
         pipeline = _new_pipeline(settings, pool, account)
         if pipeline.hook is not None:
             account.load.listen(pipeline.hook)
+        calls.enter_loop()
         calls.add_poller(account.poller)
         waits = Waits(pipeline, account.inflight, account.poller)
         submitter = Submitter(

@@ -25,7 +25,7 @@ item through its steps.
     _existing            results in the folder that the journal does not know
     _folder              paths, the lock, the place, and the file system below
     _outputs             results.jsonl and errors.jsonl
-    _audio_files         one track to its file; _id3: its tags
+    _audio_files         one track to its file, with tags
     _input               rows from JSONL and CSV
     _item, _options      BatchItem, Options
 """

@@ -5,23 +5,29 @@ A file that a batch has not written is never replaced: the track gets another na
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Awaitable, Callable
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from finetuning_async._client import AsyncClient
-from finetuning_async._downloads import place_file
+from finetuning_async._downloads import (
+    find_problems,
+    music_frames,
+    place_file,
+    with_tags,
+)
 from finetuning_async._errors import APIStatusError
 from finetuning_async._runtime import in_thread
-from finetuning_async.batch._id3 import music_frames, with_tags
 from finetuning_async.batch._item import BatchItem
 from finetuning_async.journal import Saved, fold, other_names
 
 if TYPE_CHECKING:
     from finetuning_async.batch._folder import Folder
+    from finetuning_async.batch._options import Options
     from finetuning_async.journal import Item
 
 logger = logging.getLogger("finetuning_async")
@@ -46,8 +52,12 @@ Example:
 """
 
 
-async def save(client: AsyncClient, folder: Folder, item: Item, *, tags: bool) -> Saved:
+async def save(
+    client: AsyncClient, folder: Folder, item: Item, options: Options
+) -> Saved:
     """Download a completed item; its file appears complete or not at all.
+
+    A file that does not pass the check is reported in the log, and kept.
 
     Returns:
         The event to record.
@@ -59,7 +69,7 @@ async def save(client: AsyncClient, folder: Folder, item: Item, *, tags: bool) -
     part = folder.unfinished / item.file
     url = item.result.get("audio_url")
     await fetch(client, item.entry.track_id or "", url, part)
-    name, size = await in_thread(_finish, part, folder.path, item, tags=tags)
+    name, size = await in_thread(_finish, part, folder.path, item, options)
     await in_thread(_sync_folder, await place_file(part, folder.path / name))
     return Saved(size=size, file=None if name == item.file else name)
 
@@ -122,16 +132,18 @@ async def fetch(
     await client.download(await client.generations.get(track_id), path)
 
 
-def _finish(part: Path, folder: Path, item: Item, *, tags: bool) -> tuple[str, int]:
-    """Tag a download, sync it and find its name; returns name and size.
+def _finish(part: Path, folder: Path, item: Item, options: Options) -> tuple[str, int]:
+    """Check a download, tag it, sync it and find its name; returns name and size.
 
     Names of items are unique, so no other item takes the name meanwhile.
     """
     # After a crash the file may be there already, with tags or without. So the name is
     # tried with the plain download first, and again once it is tagged.
     name = free_name(part, folder, item.saved_as, item.key)
-    if tags:
-        _write_tags(part, item.result)
+    if options.check:
+        _check(part, item, folder / name)
+    if options.metadata or options.tags:
+        _write_tags(part, item)
         if name != item.saved_as:
             name = free_name(part, folder, item.saved_as, item.key)
     with part.open("rb+") as file:  # Windows syncs no file that is open to read only
@@ -175,11 +187,24 @@ def _may_replace(path: Path, whole: Path) -> bool:
     return True
 
 
-def _write_tags(part: Path, result: dict[str, Any]) -> None:
+def _check(part: Path, item: Item, path: Path) -> None:
+    """Log what is wrong with a download."""
+    asked = json.loads(item.body).get("duration")
+    for problem in find_problems(part.read_bytes(), asked):
+        logger.warning("%s %s; it is kept, and was paid for", path, problem)
+
+
+def _write_tags(part: Path, item: Item) -> None:
+    result = item.result
     frames = music_frames(
-        title=result.get("title") or result.get("prompt"),
-        bpm=result.get("bpm"),
-        keyscale=result.get("keyscale"),
+        {
+            **result,
+            "title": result.get("title") or result.get("prompt"),
+            "key": result.get("keyscale"),
+            "lyrics": json.loads(item.body).get("lyrics"),
+            "seed": item.entry.seed,
+            "id": item.entry.track_id,
+        }
     )
     part.write_bytes(with_tags(part.read_bytes(), frames))
 

@@ -80,7 +80,9 @@ class Batch:
             be compared, if a later create is listed.
         max_credits: The most that all runs together may spend, creates in doubt
             included; `None` for no limit.
-        tags: Whether the MP3s get ID3 tags: title, tempo, key.
+        metadata: Whether the MP3s say what they are, in ID3 tags; see `Options`.
+        tags: The same; what `metadata` was called before.
+        check: Whether to check each file; see `Options`.
         existing: What to do if the folder holds files or results of rows that its
             journal does not know, as after a move without the journal: ``refuse`` to
             start; ``adopt`` them as done; or make the rows ``anew``, for further
@@ -99,7 +101,9 @@ class Batch:
         *,
         on_unknown: OnDoubt = "hold",
         max_credits: int | None = None,
+        metadata: bool = False,
         tags: bool = False,
+        check: bool = False,
         existing: OnExisting = "refuse",
         options: Options | None = None,
     ) -> None:
@@ -108,7 +112,9 @@ class Batch:
         self._options = options or Options(
             on_unknown=on_unknown,
             max_credits=max_credits,
+            metadata=metadata,
             tags=tags,
+            check=check,
             existing=existing,
         )
         self._factory = ItemFactory()

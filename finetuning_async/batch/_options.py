@@ -27,7 +27,12 @@ class Options(EngineOptions):
             where they cannot be compared.
         max_credits: The most that all runs together may spend, creates in doubt
             included; `None` for no limit.
-        tags: Whether the MP3s get ID3 tags: title, tempo, key.
+        metadata: Whether the MP3s say what they are, in ID3 tags: title, prompt, tempo,
+            key, lyrics, seed, id.
+        tags: The same; what `metadata` was called before.
+        check: Whether to check that each file is whole, as long as was asked for, and
+            not silent. One that is not is kept, and a warning is logged: whether it is
+            worth another credit is for you to say.
         existing: What to do if the folder holds files or results of rows that its
             journal does not know: ``refuse`` to start; ``adopt`` them as done; or make
             the rows ``anew``, for further credits and under other names.
@@ -42,7 +47,7 @@ class Options(EngineOptions):
     Example:
         from finetuning_async.batch import Batch, Options
 
-        options = Options(max_credits=100, tags=True, downloads=2)
+        options = Options(max_credits=100, metadata=True, downloads=2)
         async with Batch(client, "album", options=options) as batch:
             await batch.add([GenerationRequest("rain")])
             async for item in batch.run():
@@ -51,7 +56,9 @@ class Options(EngineOptions):
     """
 
     max_credits: int | None = None
+    metadata: bool = False
     tags: bool = False
+    check: bool = False
     existing: OnExisting = "refuse"
     downloads: int = 4
     free_bytes: int = FREE_BYTES

@@ -342,7 +342,7 @@ class ItemDoor(Door):
     async def _download(self, item: Item) -> Saved:
         run = self._run
         async with run.downloads:
-            saved = await save(run.client, run.folder, item, tags=run.options.tags)
+            saved = await save(run.client, run.folder, item, run.options)
         if saved.file not in (None, item.saved_as):
             logger.warning(
                 "%s exists and does not belong to this batch; %s is saved as %s",

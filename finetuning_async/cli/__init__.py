@@ -56,6 +56,9 @@ The files, from the first called to the last:
     _track_fields    what is shown of a track
     _delay_notice    why a create is not accepted yet
     _options         options that several commands share
+    _listing         the commands that list: a page, or all
+    _player          ``--play``
+    _output_options  where and how a track is saved, as options
     _output_path     the file that a track is saved to
     _track_kinds     how tracks and sound effects differ
     _exit_codes      the exit codes

@@ -46,7 +46,9 @@ def execute(
     speed: float,
     max_credits: int | None,
     on_unknown: Any,
+    metadata: bool,
     tags: bool,
+    check: bool,
     existing: Any,
     **arguments: Any,
 ) -> int:
@@ -60,7 +62,8 @@ def execute(
     options = Options(
         max_credits=max_credits,
         on_unknown=on_unknown,
-        tags=tags,
+        metadata=metadata or tags,
+        check=check,
         existing=existing or usual.existing,
         settle=usual.settle / speed,
         look_every=usual.look_every / speed,

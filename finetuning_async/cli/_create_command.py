@@ -13,13 +13,13 @@ from finetuning_async.cli._connect import MANY_RETRIES, call_emulator, call_serv
 from finetuning_async.cli._options import (
     Number,
     json_option,
-    output_option,
     share_option,
     shared_option,
     timeout_option,
 )
 from finetuning_async.cli._output import say, shown
-from finetuning_async.cli._output_path import Destination
+from finetuning_async.cli._output_options import output_options
+from finetuning_async.cli._player import check_play, play
 from finetuning_async.cli._signals import raise_on_signal
 from finetuning_async.cli._track_output import (
     progress,
@@ -31,11 +31,13 @@ from finetuning_async.cli._track_output import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from finetuning_async import AsyncClient
     from finetuning_async._events import Event
     from finetuning_async.cli._delay_notice import DelayTracker
     from finetuning_async.cli._options import CommonOptions
+    from finetuning_async.cli._output_path import Destination, Output
     from finetuning_async.cli._progress import SilentReporter
     from finetuning_async.cli._track_kinds import TrackKind
 
@@ -53,7 +55,7 @@ DEFAULT_WAIT: Final = 300.0
 class CreateOptions:
     """What to do with the track; the fields are the options of the command."""
 
-    output: str | None
+    to: Output
     as_json: bool
     no_wait: bool
     timeout: float | None
@@ -68,14 +70,16 @@ class CreateOptions:
     @property
     def waits(self) -> bool:
         """Whether to wait for the end of the track."""
-        return not self.no_wait and not (self.webhook and self.output is None)
+        return not self.no_wait and not (self.webhook and self.to.output is None)
 
     @property
     def destination(self) -> Destination | None:
         """Where to save the track; `None` to save nothing."""
         # With --json stdout has what is needed, so that only -o saves a file.
-        saves = self.waits and (self.output is not None or not self.as_json)
-        return Destination(self.output) if saves else None
+        saves = self.waits and (self.to.output is not None or not self.as_json)
+        if not saves:
+            return None
+        return self.to.destination
 
     def check(self) -> None:
         """Reject options that contradict each other.
@@ -95,14 +99,19 @@ class CreateOptions:
                 " leave out --no-wait, and use --webhook only with -o.\n"
                 "To keep an emulator running: finetuning emulator"
             )
-        if self.output is not None and not self.waits:
+        if self.to.output == "-" and self.as_json:
+            raise click.UsageError("--json and -o - both use stdout.")
+        if not self.waits or self.as_json:
+            _ = self.to.destination_if_given  # else its options would be ignored
+        check_play(self.destination, play=self.to.play)
+        if self.to.output is not None and not self.waits:
             raise click.UsageError(
                 "-o cannot be combined with --no-wait: a track is saved when it ends."
             )
 
 
 _OPTIONS: Final = (
-    output_option,
+    output_options,
     json_option,
     click.option("--no-wait", is_flag=True, help="Print the id and exit."),
     timeout_option(
@@ -185,15 +194,22 @@ class CreateRun:
         common: Options that all commands share.
         kind: A track or a sound effect.
         options: What to do with it.
+        lyrics: What is sung, for the metadata.
     """
 
     def __init__(
-        self, common: CommonOptions, kind: TrackKind, options: CreateOptions
+        self,
+        common: CommonOptions,
+        kind: TrackKind,
+        options: CreateOptions,
+        lyrics: str | None = None,
     ) -> None:
+        self._lyrics = lyrics
         self._common = common
         self._kind = kind
         self._options = options
         self._destination = options.destination
+        self._saved: Path | None = None
 
     def run(self, create: Callable[..., Awaitable[Any]]) -> None:
         """Create the track, wait for it, save it, print it.
@@ -219,6 +235,8 @@ class CreateRun:
         if not self._options.waits and not self._options.as_json:
             click.echo(shown(track.id))
         report_result(self._common, track, as_json=self._options.as_json)
+        if self._options.to.play and self._saved is not None:
+            play(self._saved)
 
     @property
     def _speed(self) -> float:
@@ -250,8 +268,9 @@ class CreateRun:
                 )
                 track = await wait(client, track, reporter, max(round(left, 1), 0))
             if self._destination is not None and track.status == "completed":
-                path = self._destination.path_for(track)
-                await save(client, track, path, reporter)
+                self._saved = await save(
+                    client, track, self._destination, reporter, lyrics=self._lyrics
+                )
         return track
 
     async def _create(

@@ -111,14 +111,31 @@ def json_option(command: F) -> F:
     )(command)
 
 
-def output_option(command: F) -> F:
-    """Add ``-o``."""
-    return click.option(
-        "-o",
-        "--output",
-        metavar="PATH",
-        help="File or folder to save to; an existing file is replaced.",
-    )(command)
+class TextOrFile(click.ParamType):  # type: ignore[type-arg]  # not generic before 8.5
+    """A text. ``@FILE`` reads it from a file, ``@-`` from stdin; ``@@`` is an @."""
+
+    name = "text"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Read it.
+
+        Raises:
+            click.BadParameter: The file cannot be read, or is not text in UTF-8.
+        """
+        text = str(value)
+        if not text.startswith("@"):
+            return text
+        name = text[1:]
+        if name.startswith("@"):
+            return name
+        try:
+            with click.open_file(name, encoding="utf-8-sig") as file:
+                return str(file.read()).strip()
+        except (OSError, UnicodeDecodeError) as problem:
+            reason = getattr(problem, "strerror", None) or "it is not text in UTF-8"
+            self.fail(f"cannot read {name}: {reason}.", param, ctx)
 
 
 def on_unknown_option(command: F) -> F:
@@ -135,20 +152,20 @@ def on_unknown_option(command: F) -> F:
 
 
 def list_options(command: F) -> F:
-    """Add ``--limit``, ``--offset`` and ``--status``."""
+    """Add what a list has: which rows, and in which form."""
     for option in (
+        click.option(
+            "--jsonl", "as_jsonl", is_flag=True, help="Print a JSON object a line."
+        ),
         click.option(
             "--status",
             metavar="WORD",
             help="Only with this status: pending, processing, ...",
         ),
         click.option("--offset", type=int, default=0, help="Rows to skip."),
+        click.option("--limit", type=int, help="Rows to show, 1 to 99.  [default: 20]"),
         click.option(
-            "--limit",
-            type=int,
-            default=20,
-            show_default=True,
-            help="Rows to show, 1 to 99.",
+            "--all", "everything", is_flag=True, help="Show all rows, page by page."
         ),
     ):
         command = option(command)

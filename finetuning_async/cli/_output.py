@@ -60,9 +60,15 @@ def printable(text: str) -> str:
 
 def print_json(data: Mapping[str, Any]) -> None:
     """Print data on stdout, wrapped as the service does, indented by two spaces."""
-    text = json.dumps({"data": _mask_webhooks(data)}, indent=2, ensure_ascii=False)
+    text = json.dumps({"data": mask_webhooks(data)}, indent=2, ensure_ascii=False)
     # JSON escapes the ASCII control codes. Escape as well what else a terminal obeys,
     # and unpaired surrogates, which no stream can encode.
+    click.echo("".join(map(_escape_in_json, text)))
+
+
+def print_json_line(data: Mapping[str, Any]) -> None:
+    """Print data on stdout as one line of JSON, as the service has it."""
+    text = json.dumps(mask_webhooks(dict(data)), ensure_ascii=False)
     click.echo("".join(map(_escape_in_json, text)))
 
 
@@ -74,16 +80,16 @@ def _escape_in_json(char: str) -> str:
     return f"\\u{ord(char):04x}"
 
 
-def _mask_webhooks(data: Any) -> Any:
+def mask_webhooks(data: Any) -> Any:
     """The data with the query of each ``webhook`` masked: it is a secret."""
     if isinstance(data, list):
-        return [_mask_webhooks(item) for item in data]
+        return [mask_webhooks(item) for item in data]
     if not isinstance(data, dict):
         return data
     return {
         name: mask_query(value)
         if name == "webhook" and isinstance(value, str)
-        else _mask_webhooks(value)
+        else mask_webhooks(value)
         for name, value in data.items()
     }
 

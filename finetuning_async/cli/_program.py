@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "sfx": "Create, list, show and save sound effects.",
     "wait": "Wait for a track to end.",
     "download": "Save a completed track.",
+    "open": "Open the audio of a completed track in the browser.",
     "list": "List tracks, newest first.",
     "get": "Show one track.",
     "delete": "Delete tracks permanently.",

@@ -136,7 +136,7 @@ class LineReporter(SilentReporter):
         facts = [] if track.duration is None else [f"{track.duration:.1f} s"]
         if path.is_file():  # a pipe has no size
             facts.append(size_text(path.stat().st_size))
-        name = shown(str(path))
+        name = "to stdout" if str(path) == "/dev/stdout" else shown(str(path))
         self.note(f"Saved {name} ({', '.join(facts)})" if facts else f"Saved {name}")
 
 

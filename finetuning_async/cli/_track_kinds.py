@@ -18,12 +18,14 @@ class TrackKind:
         resource: The attribute of the client that reads them.
         typical_seconds: How long one usually takes.
         cost_note: What one costs even if the program ends before it is completed.
+        in_words: What one is called, and the command that creates one.
     """
 
     prefix: tuple[str, ...]
     resource: str
     typical_seconds: float
     cost_note: str
+    in_words: tuple[str, str]
 
     async def get(self, client: AsyncClient, track_id: str, **how: Any) -> Any:
         """Read one.
@@ -42,8 +44,18 @@ class TrackKind:
         return " ".join(("finetuning", *self.prefix, *words))
 
 
-TRACK: Final = TrackKind((), "generations", 70.0, "its credit is spent")
+TRACK: Final = TrackKind(
+    (),
+    "generations",
+    70.0,
+    "its credit is spent",
+    ("track", "finetuning generate TAGS"),
+)
 EFFECT: Final = TrackKind(
-    ("sfx",), "sound_effects", 6.0, "it counts toward the daily limit"
+    ("sfx",),
+    "sound_effects",
+    6.0,
+    "it counts toward the daily limit",
+    ("sound effect", "finetuning sfx generate PROMPT"),
 )
 KINDS: Final = (TRACK, EFFECT)

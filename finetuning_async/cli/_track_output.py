@@ -16,6 +16,7 @@ import click
 from finetuning_async.cli._connect import MANY_RETRIES, call_service
 from finetuning_async.cli._find import find
 from finetuning_async.cli._output import is_terminal, print_json, shown
+from finetuning_async.cli._player import check_play, play as play_file
 from finetuning_async.cli._progress import LineReporter, SilentReporter
 from finetuning_async.cli._signals import raise_on_signal
 from finetuning_async.cli._track_kinds import TRACK
@@ -82,6 +83,9 @@ def wait_for(
         click.ClickException: The track failed.
         FinetuningError: As `AsyncClient.wait_for_completion`.
     """
+    play = destination is not None and destination.how.play
+    check_play(destination, play=play)
+    saved: list[Path] = []
     if destination is not None:
         with raise_on_signal():  # `check` creates a file, and must remove it
             destination.check()
@@ -92,12 +96,14 @@ def wait_for(
             waited = await _find_for_wait(client, track_id, kinds, timeout)
             final = await wait(client, waited, reporter, timeout)
             if destination is not None and final.status == "completed":
-                await save(client, final, destination.path_for(final), reporter)
+                saved.append(await save(client, final, destination, reporter))
         return final
 
     report_result(
         common, call_service(common, main, retries=MANY_RETRIES), as_json=as_json
     )
+    if play and saved:
+        play_file(saved[0])
 
 
 async def _find_for_wait(
@@ -120,23 +126,26 @@ def download(
     track_id: str,
     destination: Destination,
 ) -> None:
-    """Save a completed track.
+    """Save a completed track, and perhaps play it.
 
     Raises:
         click.ClickException: The track is not completed.
         FinetuningError: As `AsyncClient.download`.
     """
+    check_play(destination, play=destination.how.play)
     with raise_on_signal():  # `check` creates a file, and must remove it
         destination.check()
 
-    async def main(client: AsyncClient) -> None:
+    async def main(client: AsyncClient) -> Path:
         track = await find(client, track_id, kinds)
         if track.status != "completed":
             raise click.ClickException(_not_ready(kinds[0], track.id, track.status))
         with progress(common, doing="downloading") as reporter:
-            await save(client, track, destination.path_for(track), reporter)
+            return await save(client, track, destination, reporter)
 
-    call_service(common, main, retries=MANY_RETRIES)
+    path = call_service(common, main, retries=MANY_RETRIES)
+    if destination.how.play:
+        play_file(path)
 
 
 def _not_ready(kind: TrackKind, track_id: str, status: str) -> str:
@@ -173,19 +182,42 @@ async def wait(
 
 
 async def save(
-    client: AsyncClient, track: Any, path: Path, reporter: SilentReporter
-) -> None:
+    client: AsyncClient,
+    track: Any,
+    destination: Destination,
+    reporter: SilentReporter,
+    *,
+    lyrics: str | None = None,
+) -> Path:
     """Download a completed track.
+
+    Args:
+        client: The client.
+        track: The track or sound effect.
+        destination: Where and how to save it.
+        reporter: Reports its progress.
+        lyrics: What is sung, for the metadata.
 
     Raises:
         OSError: The reader of the pipe that it is written to has closed it.
         FinetuningError: As `AsyncClient.download`.
     """
+    path, how = destination.path_for(track), destination.how
+    facts = {"lyrics": lyrics} if lyrics else {}
     try:
-        await client.download(track, path, on_progress=reporter.loading)
+        await client.download(
+            track,
+            path,
+            on_progress=reporter.loading,
+            metadata=(facts or True) if how.metadata else False,
+            check=how.check,
+        )
     except BrokenPipeError as broken:  # this one is an error, unlike that of stdout
         raise OSError(str(broken)) from None
+    if how.sidecar:
+        destination.save_sidecar(path, track)
     reporter.saved(path, track)
+    return path
 
 
 def report_result(common: CommonOptions, track: Any, *, as_json: bool) -> None:

@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from finetuning_async import AsyncClient, BudgetStatus, GenerationRequest
+    from finetuning_async import (
+        AsyncClient,
+        BudgetStatus,
+        CreateWaiting,
+        GenerationRequest,
+        Progress,
+    )
 
 logger = logging.getLogger("finetuning_async")
 
@@ -161,6 +167,7 @@ class Studio:
             timesignature=request.timesignature,
             seed=request.seed,
             share=request.share,
+            on_waiting=lambda event: self._wait_in_line(song, event),
         )
         if accepted.credits_remaining is not None:
             self.credits = accepted.credits_remaining
@@ -174,6 +181,10 @@ class Studio:
                 timeout=WAIT_TIMEOUT,
                 on_update=lambda s: self._update(song, s),
             )
+
+    def _wait_in_line(self, song: Song, event: CreateWaiting) -> None:
+        song.waiting = event
+        self._notify()
 
     def _update(self, song: Song, track: object) -> None:
         if isinstance(track, Generation):
@@ -222,16 +233,29 @@ class Studio:
         """All songs, the newest first, and how long one usually takes, in seconds."""
         now = anyio.current_time()
         took = [s.took for s in self.songs.values() if s.took is not None]
+        # What tracks take, and nothing of the line: of a create that goes out at once.
+        ahead = self.client.estimate()
+        takes = ahead.last_completed - ahead.last_sent
         return {
-            "songs": [song.to_json(now) for song in reversed(self.songs.values())],
+            "songs": [
+                song.to_json(now, takes=takes, progress=self._progress(song))
+                for song in reversed(self.songs.values())
+            ],
             "usual": round(median(took), 1) if took else None,
         }
 
+    def _progress(self, song: Song) -> Progress | None:
+        if song.track is None or song.is_final:
+            return None
+        return self.client.progress(song.track)
+
     def meters(self) -> dict[str, Any]:
-        """Credits and both rate limits."""
+        """Credits, when the next song can start, and both rate limits."""
         status = self.client.rate_limit_status()
+        starts_in = self.client.estimate().first_sent
         return {
             "credits": self.credits,
+            "starts_in": ceil(starts_in) if isfinite(starts_in) else None,
             "creates": _budget_json(status.creates),
             "reads": _budget_json(status.reads),
         }

@@ -7,16 +7,12 @@ stays with the application, and whoever may not hear the track gets nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from math import inf
-from typing import TYPE_CHECKING, Final
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
 
-import attrs
 from starlette.responses import Response, StreamingResponse
 
 from finetuning_async._errors import APIStatusError
-from finetuning_async._session import session_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +22,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._api import Generation, SoundEffect
     from finetuning_async._client import AsyncClient
-    from finetuning_async._http import MediaStream
+    from finetuning_async._downloads import AudioStream
 
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 """One range: a request for several is answered by the whole (RFC 9110, 14.2)."""
@@ -34,45 +30,12 @@ _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 MEDIA_TYPE: Final = "audio/mpeg"
 EFFECT: Final = "sound_effect"
 
+STEP_TIMEOUT: Final = 30.0
+"""Seconds for which the media host may send nothing."""
+
 
 _MOVED: Final = frozenset({403, 404, 410})
 """What a media host may say of a URL that is no longer valid."""
-
-
-@attrs.frozen
-class Audio:
-    """A track's audio, while it arrives.
-
-    Attributes:
-        chunks: Its bytes, from the first one on.
-        size: How many there are; `None` if the media host does not say.
-        etag: What tells it from another version; `None` likewise.
-    """
-
-    chunks: AsyncGenerator[bytes]
-    size: int | None
-    etag: str | None
-
-
-@asynccontextmanager
-async def open_audio(client: AsyncClient, url: str) -> AsyncGenerator[Audio]:
-    """Open a track's audio at the media host; closing the client closes it.
-
-    Raises:
-        FinetuningError: It cannot be opened.
-    """
-    session = session_of(client)
-    with session.calls.scope(inf):
-        async with session.pipeline.transport.stream(url) as media:
-            chunks = _chunks(media)
-            async with aclosing(chunks):
-                version = media.version
-                yield Audio(chunks, version.size, version.validator)
-
-
-async def _chunks(media: MediaStream) -> AsyncGenerator[bytes]:
-    while (chunk := await media.next_chunk()) is not None:
-        yield chunk
 
 
 class AudioResponse(Response):
@@ -97,66 +60,69 @@ class AudioResponse(Response):
             FinetuningError: It cannot be opened; nothing was sent yet.
         """
         async with AsyncExitStack() as stack:
-            audio = await self._open(stack)
-            await self._passed_on(audio)(scope, receive, send)
+            response = await self._response(stack)
+            await response(scope, receive, send)
 
-    async def _open(self, stack: AsyncExitStack) -> Audio:
+    async def _response(self, stack: AsyncExitStack) -> Response:
+        headers = {"Cache-Control": "private", "Accept-Ranges": "bytes"}
+        audio = await self._open(stack)
+        if audio.size is None:
+            headers["Accept-Ranges"] = "none"
+            return self._passed_on(200, headers, audio)
+        span = requested_bytes(self._request.headers, audio.size)
+        if span is None:
+            headers["Content-Length"] = str(audio.size)
+            return self._passed_on(200, headers, audio)
+        if not span:
+            headers["Content-Range"] = f"bytes */{audio.size}"
+            return Response(status_code=416, headers=headers)
+        headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{audio.size}"
+        headers["Content-Length"] = str(len(span))
+        if len(span) < audio.size:
+            # Only now is it known what the range means in this file.
+            await stack.aclose()
+            audio = await self._open(stack, span.start, span.stop)
+        return self._passed_on(206, headers, audio)
+
+    async def _open(
+        self, stack: AsyncExitStack, start: int = 0, end: int | None = None
+    ) -> AudioStream:
+        options: Any = {"start": start, "end": end, "timeout": STEP_TIMEOUT}
         track, client = self._track, self._client
         try:
-            opening = open_audio(client, str(track.audio_url))
+            opening = client.open_audio(track, **options)
             return await stack.enter_async_context(opening)
         except APIStatusError as error:
             if error.status_code not in _MOVED:
                 raise
         # The journal keeps the URL of when the track ended; the service has the newest.
         family = client.sound_effects if track.kind == EFFECT else client.generations
-        fresh = await family.get(track.id)
-        opening = open_audio(client, str(fresh.audio_url))
+        self._track = await family.get(track.id)
+        opening = client.open_audio(self._track, **options)
         return await stack.enter_async_context(opening)
 
-    def _passed_on(self, audio: Audio) -> Response:
-        headers = {"Cache-Control": "private", "Accept-Ranges": "bytes"}
-        if audio.etag is not None and audio.etag.startswith('"'):
-            headers["ETag"] = audio.etag
-        if audio.size is None:
-            headers["Accept-Ranges"] = "none"
-            return self._response(200, headers, audio.chunks)
-        span = requested_bytes(self._request.headers, audio.size, audio.etag)
-        if span is None:
-            headers["Content-Length"] = str(audio.size)
-            return self._response(200, headers, audio.chunks)
-        if not span:
-            headers["Content-Range"] = f"bytes */{audio.size}"
-            return Response(status_code=416, headers=headers)
-        last = span.stop - 1
-        headers["Content-Range"] = f"bytes {span.start}-{last}/{audio.size}"
-        headers["Content-Length"] = str(len(span))
-        return self._response(206, headers, _cut(audio.chunks, span))
-
-    def _response(
-        self, status: int, headers: dict[str, str], chunks: AsyncGenerator[bytes]
+    def _passed_on(
+        self, status: int, headers: dict[str, str], audio: AudioStream
     ) -> Response:
         if self._request.method == "HEAD":
             return Response(None, status, headers, MEDIA_TYPE)
-        return StreamingResponse(chunks, status, headers, MEDIA_TYPE)
+        return StreamingResponse(audio, status, headers, MEDIA_TYPE)
 
 
-def requested_bytes(
-    headers: Mapping[str, str], size: int, etag: str | None
-) -> range | None:
+def requested_bytes(headers: Mapping[str, str], size: int) -> range | None:
     """The bytes that a request asks for, by its ``Range`` (RFC 9110, section 14.2).
 
     Args:
         headers: The request's.
         size: Of the whole, in bytes.
-        etag: Of the whole; a part of another version is of no use (``If-Range``).
 
     Returns:
         `None` for the whole, also where the header cannot be read; an empty range if
         there are no such bytes.
     """
     match = _RANGE.fullmatch(headers.get("range", "").strip())
-    if match is None or headers.get("if-range", etag) != etag:
+    # No version is named in our responses, so none can be the one that is meant.
+    if match is None or "if-range" in headers:
         return None
     first, last = match.groups()
     if not first:
@@ -164,15 +130,3 @@ def requested_bytes(
     if last and int(last) < int(first):
         return None  # not a range at all
     return range(int(first), min(int(last) + 1, size) if last else size)
-
-
-async def _cut(chunks: AsyncGenerator[bytes], span: range) -> AsyncGenerator[bytes]:
-    """The bytes of a range; those before it are dropped, those after it not read."""
-    at = 0
-    async for chunk in chunks:
-        wanted = chunk[max(span.start - at, 0) : span.stop - at]
-        at += len(chunk)
-        if wanted:
-            yield wanted
-        if at >= span.stop:
-            return

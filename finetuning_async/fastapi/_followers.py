@@ -134,7 +134,8 @@ class Followers:
         try:
             yield self
         finally:
-            del _running[self._client]
+            if _running.get(self._client) is self:  # two applications may share it
+                del _running[self._client]
             self._tasks.cancel_scope.cancel()
             # Given to the group, an exception of the block would come out in a group.
             await self._tasks.__aexit__(None, None, None)
@@ -162,8 +163,10 @@ class Followers:
         return followed
 
     def _is_stale(self, known: Followed, again: bool) -> bool:
+        # Without an error it has ended, and so has its entry. But a person may have had
+        # the journal forget that: then it is asked for anew.
         since = anyio.current_time() - known.over_at
-        return known.error is not None and (again or since >= TRY_AGAIN_AFTER)
+        return known.error is None or again or since >= TRY_AGAIN_AFTER
 
     def _prune(self) -> None:
         old = anyio.current_time() - REMEMBERED

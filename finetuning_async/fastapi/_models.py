@@ -362,6 +362,11 @@ class OwnedTracksResponse(BaseModel):
     )
 
 
+LONGEST_PROMPT: Final = 2000
+"""Characters of a prompt for which the service publishes no maximum: the journal keeps
+what end users send."""
+
+
 class _Body(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
@@ -390,7 +395,9 @@ class InstrumentalBody(_Body):
     """A track without vocals; the ranges are those of `InstrumentalRequest`."""
 
     kind: Literal["instrumental"]
-    prompt: str = Field(description="what it should sound like")
+    prompt: str = Field(
+        description="what it should sound like", max_length=LONGEST_PROMPT
+    )
     duration: float | None = Field(None, description="30 to 210 seconds")
     enhance: bool = Field(True, description="whether the prompt may be expanded")
 
@@ -399,7 +406,9 @@ class SoundEffectBody(_Body):
     """A short clip; the ranges are those of `SoundEffectRequest`."""
 
     kind: Literal["sound_effect"]
-    prompt: str = Field(description="what it should sound like")
+    prompt: str = Field(
+        description="what it should sound like", max_length=LONGEST_PROMPT
+    )
     duration: float | None = Field(None, description="1 to 8 seconds")
     enhance: bool = Field(True, description="whether the prompt may be expanded")
 

@@ -30,6 +30,7 @@ from fastapi.routing import APIRoute
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import JSONResponse
 
+from finetuning_async._api import check_timeout
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._session import session_of
 from finetuning_async._types import FINAL_STATUSES
@@ -76,7 +77,9 @@ PROGRESS_EVERY: Final = 2.0
 """Seconds between two events while nothing else changes."""
 
 LARGEST_PAGE: Final = 100
-BODY_PARTS: Final = ("body", "header", "query", "path", "music", "instrumental")
+BODY_PARTS: Final = frozenset(
+    {"body", "header", "query", "path", "music", "instrumental", "sound_effect"}
+)
 """Parts of the place of an error that a person need not see."""
 
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -127,6 +130,9 @@ def tracks_router(
         timeout: Seconds for one stream of states, after which the browser reconnects;
             `None` for no limit.
 
+    Raises:
+        InvalidRequestError: `wait` or `timeout` is not a number of seconds.
+
     Example:
         from fastapi import FastAPI, HTTPException, Request
         from finetuning_async import AsyncClient
@@ -147,6 +153,9 @@ def tracks_router(
         add_exception_handlers(app)
         app.include_router(tracks_router(owner_of))
     """
+    check_timeout(wait, "wait")
+    if timeout is not None:
+        check_timeout(timeout)
     router = APIRouter(
         prefix=prefix, route_class=_Route, responses=_ERRORS, tags=["tracks"]
     )

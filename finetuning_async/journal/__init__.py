@@ -147,6 +147,7 @@ if TYPE_CHECKING:
         step as step,
     )
     from finetuning_async.journal._store import (
+        LONGEST_LEASE as LONGEST_LEASE,
         NOT_PENDING as NOT_PENDING,
         Added as Added,
         Change as Change,
@@ -262,6 +263,7 @@ else:
                 "Delete",
                 "Insert",
                 "JournalStore",
+                "LONGEST_LEASE",
                 "MemoryStore",
                 "NOT_PENDING",
                 "Update",

@@ -50,6 +50,11 @@ class BatchLockedError(BatchError):
 class JournalError(BatchError):
     """The journal cannot be read or written, or does not allow the change.
 
+    Imported from `finetuning_async.journal` or `finetuning_async.batch`. A create whose
+    entry cannot be written is not sent. One that was sent before the journal failed has
+    the `generation_id` of its track, if it was accepted; with an idempotency key the
+    same call cannot pay twice in any case.
+
     Example:
         from finetuning_async.batch import Batch, JournalError, Row
 

@@ -26,6 +26,7 @@ from finetuning_async.journal._sql_columns import (
 from finetuning_async.journal._sqlite_file import SQLiteFile
 from finetuning_async.journal._state_machine import STATES, Entry, State
 from finetuning_async.journal._store import (
+    LONGEST_LEASE,
     NOT_PENDING,
     Added,
     Insert,
@@ -333,7 +334,8 @@ class SQLiteStore:
         rows = self._rows(
             "SELECT until FROM holder WHERE journal = ? AND name = ?", holder
         )
-        return bool(rows) and float(rows[0][0]) > self.now()
+        now = self.now()
+        return bool(rows) and now < float(rows[0][0]) <= now + LONGEST_LEASE
 
     def remove_holder(self, holder: str) -> None:
         """As `JournalStore.remove_holder`."""

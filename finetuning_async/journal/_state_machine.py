@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 from enum import Enum
 from functools import singledispatch
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import attrs
 
@@ -37,16 +37,7 @@ State: TypeAlias = Literal[
     "downloaded",
     "failed",
 ]
-STATES: Final[tuple[State, ...]] = (
-    "planned",
-    "sending",
-    "unknown",
-    "held",
-    "accepted",
-    "completed",
-    "downloaded",
-    "failed",
-)
+STATES: Final[tuple[State, ...]] = get_args(State)
 IN_DOUBT: Final[frozenset[State]] = frozenset({"sending", "unknown", "held"})
 """States in which a create was sent, or may have been, and may have been charged."""
 

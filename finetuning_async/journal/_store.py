@@ -194,6 +194,9 @@ class JournalStore(Protocol):
     def beat(self, holder: str, seconds: float) -> None:
         """Say that a `holder` lives: its leases last for `seconds` from now.
 
+        At most 60 s. One that would last longer is over: the clock was set
+        back since, and else a dead holder would keep it for as long as that.
+
         A power cut may undo it: then it and all others are dead anyway.
         """
 
@@ -384,7 +387,8 @@ class MemoryStore:
 
     def is_alive(self, holder: str) -> bool:
         """As `JournalStore.is_alive`."""
-        return self._holders.get(holder, 0.0) > self.now()
+        now = self.now()
+        return now < self._holders.get(holder, 0.0) <= now + LONGEST_LEASE
 
     def remove_holder(self, holder: str) -> None:
         """As `JournalStore.remove_holder`."""
@@ -397,6 +401,9 @@ class MemoryStore:
     def close(self) -> None:
         """As `JournalStore.close`."""
 
+
+LONGEST_LEASE = 60.0
+"""Seconds that a lease may last; see `JournalStore.beat`."""
 
 NOT_PENDING = frozenset({"planned", "downloaded", "failed"})
 """States of items that a new runner need not load at once: they have ended, or are

@@ -20,6 +20,7 @@ from finetuning_async.journal import (
     COUNTS,
     DIGEST_LENGTH,
     ENTRY_COLUMNS,
+    LONGEST_LEASE,
     NEW_COLUMNS,
     NOT_PENDING,
     SHORT_LENGTH,
@@ -433,8 +434,10 @@ class PostgresStore:
         """As `JournalStore.is_alive`."""
         rows = self._rows(
             "SELECT name FROM finetuning_holder"  # noqa: S608 - names of ours
-            f" WHERE journal = %s AND name = %s AND until > {schema.NOW}",
+            f" WHERE journal = %s AND name = %s AND until > {schema.NOW}"
+            f" AND until <= {schema.NOW} + %s",
             holder,
+            LONGEST_LEASE,
         )
         return bool(rows)
 

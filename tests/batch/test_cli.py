@@ -118,6 +118,22 @@ def test_rows_can_come_from_stdin_and_tags_are_written(
     assert "n\u00e4chte".encode("utf-16") in content
 
 
+def test_a_batch_writes_what_it_knows_and_reports_what_fails_the_check(
+    finetuning: Run,
+    world: RunEmulator,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    row = json.dumps({"tags": "rain", "lyrics": "lala", "custom_id": "x"})
+    ran = finetuning("run", "-", "--out", "a", "--metadata", "--check", stdin=row)
+    assert ran.exit_code == 0, ran.stderr
+    content = (tmp_path / "a" / "x.mp3").read_bytes()
+    for part in (b"TIT2", b"COMM", b"USLT", b"lala", b"TXXX", b"seed"):
+        assert part in content
+    assert "x.mp3 is not an MP3; it is kept, and was paid for" in caplog.text
+    assert world.spent == 1
+
+
 def test_invalid_rows_are_reported_and_nothing_is_sent(
     finetuning: Run, world: RunEmulator
 ) -> None:

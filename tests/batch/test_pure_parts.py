@@ -14,9 +14,9 @@ from hypothesis import given, settings, strategies as st
 from mutagen.id3 import ID3
 
 from finetuning_async import GenerationRequest
+from finetuning_async._downloads import music_frames, with_tags
 from finetuning_async.batch import JournalError, Row
 from finetuning_async.batch._folder import network_kind
-from finetuning_async.batch._id3 import music_frames, with_tags
 from finetuning_async.journal._credit_check import CreditBaseline, CreditReading
 from finetuning_async.journal._file_names import UsedNames, file_name
 from finetuning_async.journal._matching import (
@@ -368,12 +368,18 @@ def test_no_custom_id_can_take_the_name_of_another_item() -> None:
 
 def test_tags_are_readable_and_the_audio_is_unchanged() -> None:
     audio = b"\xff\xf3\x14\xc4" + bytes(20)
-    frames = music_frames(title="N\u00e4chte \U0001f319", bpm=84.6, keyscale="F# minor")
+    facts = {"title": "N\u00e4chte \U0001f319", "bpm": 84.6, "key": "F# minor"}
+    frames = music_frames(
+        facts | {"prompt": "rain", "lyrics": "l\u00e4\nlo", "seed": 7}
+    )
     once = with_tags(audio * 50, frames)
     tags = ID3(io.BytesIO(once))  # type: ignore[no-untyped-call]  # mutagen has no types
     assert str(tags["TIT2"]) == "N\u00e4chte \U0001f319"
     assert str(tags["TBPM"]) == "85"
     assert str(tags["TKEY"]) == "F#m"
+    assert str(tags["COMM::XXX"]) == "rain"
+    assert str(tags["USLT::XXX"]) == "l\u00e4\nlo"
+    assert str(tags["TXXX:seed"]) == "7"
     assert once.endswith(audio * 50)
     assert with_tags(once, frames) == once
     assert with_tags(once, {}) == audio * 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,39 @@ async def test_a_reload_midway_and_a_second_tab_lose_nothing(
             assert titles == ["wind", "rain"]
         assert len(emulator.ledger) == 2
     assert wrong == []
+
+
+async def test_a_visitor_sees_their_place_in_line_and_when_it_will_be_ready(
+    chromium: Browser,
+) -> None:
+    small = {"viewport": {"width": 360, "height": 740}}
+    busy = {"speed": 4.0, "queue_size": 30, "audio": b"ID3 rain"}
+    async with demo(**busy) as (_, url), opened(chromium, url, **small) as (page, _):
+        await until(page, "document.getElementById('creates-note').textContent")
+        assert await page.inner_text("#creates-note") == "next song can start now"
+        for number in range(12):
+            await page.fill("#tags", f"song {number}")
+            async with page.expect_response("**/api/songs"):
+                await page.click("#make")
+        facts = "document.getElementById('mine-facts').textContent"
+        await until(page, f"/^1 song before it, starts in 0:/.test({facts})")
+        shown = await page.inner_text("#mine-facts")
+        assert re.fullmatch(r".*starts in 0:\d\d, ready in about \d:\d\d", shown)
+        # At 360 pixels too it is where the eye is, below the button.
+        assert await page.evaluate(
+            "document.getElementById('mine').getBoundingClientRect().bottom"
+            " <= window.innerHeight"
+        )
+        note = await page.inner_text("#creates-note")
+        assert re.fullmatch(r"2 in line, next song can start in 0:\d\d", note)
+        assert await violations(page) == []
+        await page.reload()
+        await page.wait_for_selector("#mine:not([hidden])")
+        await until(page, f"/^in progress, ready in about/.test({facts})")
+        assert await page.inner_text("#mine-title") == "song 11"
+        await until(page, f"{facts} === 'ready'")
+        await page.click("#mine-play")
+        assert await page.inner_text("#player-title") == "song 11"
 
 
 async def test_errors_are_shown_where_they_belong(chromium: Browser) -> None:

@@ -136,6 +136,31 @@ async def test_the_page_and_its_files_are_served_and_name_no_other_host() -> Non
         assert (await browser.get("/docs")).status_code == 404
 
 
+async def test_a_song_that_waits_has_a_place_in_line_and_an_expected_end(
+    tmp_path: Path,
+) -> None:
+    service = Emulator(queue_size=30, generation_time=(50, 50))
+    async with emulated(service) as (_, client):
+        async with Studio(client, tmp_path).open() as studio:
+            for number in range(12):
+                studio.make(GenerationRequest(f"song {number}"))
+                await anyio.sleep(0.5)
+            last, before, made, *_ = studio.snapshot()["songs"]
+            assert [last["line"]["before"], before["line"]["before"]] == [1, 0]
+            assert 50 < last["line"]["starts_in"] < 60
+            assert 120 < last["ready_in"] < 130
+            assert (last["done"], made["line"]) == (None, None)
+            assert 60 < made["ready_in"] < 70
+            assert 0 < made["done"] < 0.1
+            assert 50 < studio.meters()["starts_in"] < 60
+            await anyio.sleep(60)
+            last, *_, first = studio.snapshot()["songs"]
+            assert (first["status"], first["ready_in"]) == ("completed", None)
+            # By now it is known that songs take 50 s.
+            assert 40 < last["ready_in"] < 50
+            assert studio.meters()["starts_in"] == 0
+
+
 async def test_all_pages_get_the_same_songs_and_meters(tmp_path: Path) -> None:
     async def first(studio: Studio) -> dict[str, Any]:
         async with aclosing(studio.events()) as events:

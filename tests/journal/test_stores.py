@@ -606,6 +606,9 @@ def test_a_leases_holder_lives_as_long_as_it_said(store: JournalStore) -> None:
     store.remove_holder("h2")
     store.remove_holder("nobody")
     assert not store.is_alive("h2")
+    # As one that died before the clock was set back by a day.
+    store.beat("h3", 86_400.0)
+    assert not store.is_alive("h3")
 
 
 def test_a_note_is_swapped_only_if_it_is_the_old_one(store: JournalStore) -> None:

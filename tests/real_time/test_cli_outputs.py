@@ -6,6 +6,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
+import miniaudio
 import pytest
 
 from tests.real_time.test_cli_process import BARE, PROGRAM, run, started
@@ -103,3 +104,10 @@ def test_a_paid_track_whose_reader_closes_the_pipe_can_be_resumed(
     assert code == 1
     assert "its reader closed the pipe" in err
     assert "To resume: finetuning wait" in err
+
+
+def test_a_dash_writes_the_audio_to_stdout() -> None:
+    args = [*PROGRAM, "generate", "choir", "--emulator", "--duration", "5", "-o", "-"]
+    ran = subprocess.run(args, capture_output=True, env=BARE, check=True)
+    assert miniaudio.decode(ran.stdout).duration == pytest.approx(5, abs=0.1)
+    assert b"Saved to stdout (5.0 s)" in ran.stderr

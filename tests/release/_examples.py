@@ -15,6 +15,7 @@ import re
 import textwrap
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,7 @@ import httpx
 import finetuning_async
 from finetuning_async._http._http_clients import ClientPool
 from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.sync import Client
 from tests.release._names import Name, first_names, modules
 
 if TYPE_CHECKING:
@@ -90,6 +92,11 @@ class Example:
         return "def on_event(" in self.text
 
     @property
+    def blocks(self) -> bool:
+        """Whether it is about the blocking client."""
+        return self.name.module == "finetuning_async.sync"
+
+    @property
     def makes_an_app(self) -> bool:
         """Whether it makes an application for an ASGI server."""
         return bool(re.search(r"^app = (FastAPI|Starlette)\(", self.text, re.MULTILINE))
@@ -147,6 +154,13 @@ def run_plainly(example: Example, patch: pytest.MonkeyPatch) -> None:
     exec(example.code, names)  # noqa: S102 - it is ours
 
 
+def run_blocking(example: Example, emulator: Emulator) -> None:
+    """Run an example of the blocking client, outside any event loop."""
+    quick = partial(Client, rate_limits=emulator.rate_limits)
+    with quick() as client:
+        exec(example.code, {**namespace(client), "Client": quick})  # noqa: S102 - it is ours
+
+
 async def run(
     example: Example, condition: Condition, patch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +204,7 @@ async def evaluate(example: Example, names: dict[str, Any]) -> None:
         await running
 
 
-def namespace(client: finetuning_async.AsyncClient) -> dict[str, Any]:
+def namespace(client: finetuning_async.AsyncClient | Client) -> dict[str, Any]:
     """What an example sees."""
     names = finetuning_async.__all__
     known = {name: getattr(finetuning_async, name) for name in names}

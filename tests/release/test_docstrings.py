@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import pytest
 
-from finetuning_async.emulator import Fault
+from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.testing import jumping_backend
+from tests._served_emulator import served
 from tests.release._examples import (
+    AUDIO,
     Condition,
     Example,
     examples,
     examples_in,
     run,
+    run_blocking,
     run_plainly,
 )
 from tests.release._names import Name, first_names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NAMES: Final = first_names()
@@ -115,11 +119,11 @@ def test_every_public_method_is_called_in_an_example() -> None:
     assert [name for name in unseen if name not in CALLED_BY_US] == []
 
 
-def those(*, that_await: bool) -> list[Any]:
+def those(*, that_await: bool = False, that_block: bool = False) -> list[Any]:
     return [
         pytest.param(example, id=example.where)
         for example in EXAMPLES
-        if example.awaits is that_await
+        if (example.awaits, example.blocks) == (that_await, that_block)
     ]
 
 
@@ -130,11 +134,28 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOOK_SECRET", "a_secret_of_thirty_two_characters")
 
 
-@pytest.mark.parametrize("example", those(that_await=False))
+@pytest.mark.parametrize("example", those())
 def test_an_example_that_awaits_nothing_runs(
     example: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_plainly(example, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[tuple[Emulator, str]]:
+    quick: dict[str, Any] = {"audio": AUDIO, "generation_time": (3.0, 4.0)}
+    with served("Calm", "Loud", **quick) as (emulator, url):
+        yield emulator, url
+
+
+@pytest.mark.parametrize("example", those(that_block=True))
+def test_an_example_of_the_blocking_client_runs(
+    example: Example, service: tuple[Emulator, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator, url = service
+    monkeypatch.setenv("FINETUNING_API_KEY", emulator.api_key)
+    monkeypatch.setenv("FINETUNING_BASE_URL", url)
+    run_blocking(example, emulator)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

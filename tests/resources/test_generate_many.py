@@ -27,7 +27,7 @@ from tests._scripted_service import assert_nothing_left
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
 
-    from finetuning_async import AsyncClient
+    from finetuning_async import AsyncClient, Progress
     from finetuning_async._api._requests import AnyRequest
 
 
@@ -296,3 +296,43 @@ async def test_outcomes_need_a_block_which_is_entered_once() -> None:
             pass
         with pytest.raises(RuntimeError, match="once"):
             await many.__aenter__()
+
+
+async def test_progress_is_reported_once_a_second_and_reads_nothing() -> None:
+    seen: dict[str, list[Progress]] = {}
+    states: list[str] = []
+
+    def note(track: Any, progress: Progress) -> None:
+        seen.setdefault(track.id, []).append(progress)
+
+    service = Emulator(generation_time=(30, 30))
+    async with emulated(service) as (emulator, client):
+        await all_of(
+            client,
+            songs(3),
+            on_track_progress=note,
+            on_update=lambda track: states.append(track.status),
+        )
+        # 90 reports, and no more reads than the poll loop's slots in that time.
+        assert len(emulator.requests) <= 3 + 30 / 1.43 + 3
+        assert states.count("completed") == 3
+        for reports in seen.values():
+            fractions = [progress.fraction for progress in reports]
+            assert fractions == sorted(fractions)
+            assert fractions[-1] == 1
+            assert fractions[-2] < 1
+            assert 25 <= len(reports) <= 33
+
+
+async def test_an_error_of_the_progress_callback_ends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(track: Any, progress: Progress) -> None:
+        raise RuntimeError("a bug of the caller's")
+
+    async with emulated() as (_, client):
+        (outcome,) = await all_of(client, songs(1), on_track_progress=fail)
+        assert outcome.error is None
+        with pytest.raises(InvalidRequestError, match="on_track_progress"):
+            client.generate_many([], on_track_progress=1)  # type: ignore[arg-type]
+    assert "on_track_progress" in caplog.text

@@ -237,7 +237,7 @@ async def test_another_process_that_resumes_is_waited_for_and_taken_over() -> No
     async with emulated(journal=journal) as (emulator, client):
         await open_journal(client)
         journal.leave(RAIN)
-        journal.store.beat("other", 1e9)
+        journal.store.beat("other", 60.0)
         journal.store.write_note("resumer", "other")
         found: list[dict[str | None, Outcome]] = []
 

@@ -328,6 +328,29 @@ async def test_on_a_full_disk_nothing_is_sent(
         assert emulator.count(method="POST") == 0
 
 
+async def test_what_a_full_disk_kept_of_a_failed_call_is_deleted_later() -> None:
+    store = FullStore(1)
+    journal = MemoryJournal(new_store=lambda: store)
+    async with emulated(journal=journal) as (emulator, client):
+        for key in ("k", "again"):
+            store.commits = 1
+            with pytest.raises(JournalError, match="full"):
+                await client.generate(key, idempotency_key=key)
+        assert journal.states() == {"k": "planned", "again": "planned"}
+        store.commits = -1
+        again = await client.generate("again", idempotency_key="again")
+        await anyio.sleep(10)
+        await client.generate("other", idempotency_key="other")
+        assert journal.states() == {"again": "completed", "other": "completed"}
+        assert journal.item("again").entry.track_id == again.id
+        store.commits = 1
+        with pytest.raises(JournalError, match="full"):
+            await client.generate("last", idempotency_key="last")
+        store.commits = -1
+    assert set(journal.states()) == {"again", "other"}  # closing deletes it as well
+    assert len(emulator.ledger) == 2
+
+
 async def test_a_track_that_a_full_disk_did_not_take_is_found_by_its_key() -> None:
     store = FullStore(2)
     journal = MemoryJournal(new_store=lambda: store)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+import statistics
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
-from finetuning_async import InvalidRequestError, LocalRateLimiter, RateLimits
+from finetuning_async import (
+    GenerationRequest,
+    InvalidRequestError,
+    LocalRateLimiter,
+    RateLimits,
+)
 from finetuning_async.emulator import Emulator
 from tests._emulated_client import emulated
+
+if TYPE_CHECKING:
+    from finetuning_async import AsyncClient, Progress
 
 
 async def test_nothing_waits_and_a_create_goes_at_once() -> None:
@@ -86,3 +95,29 @@ async def test_what_is_asked_must_be_in_its_range(wrong: dict[str, Any]) -> None
     async with emulated() as (_, client):
         with pytest.raises(InvalidRequestError, match=next(iter(wrong))):
             client.estimate(**wrong)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_the_expected_end_is_right_within_a_fifth_after_ten_tracks(
+    seed: int,
+) -> None:
+    service = Emulator(generation_time=(40, 60), seed=seed, queue_size=50)
+    async with emulated(service) as (emulator, client):
+        await many(client, 10)
+        errors: dict[str, float] = {}
+
+        def check(track: Any, progress: Progress) -> None:
+            if track.id not in errors:
+                left = emulator.tracks[track.id].ends_at - anyio.current_time()
+                errors[track.id] = abs(progress.remaining - left) / left
+
+        await many(client, 30, on_track_progress=check)
+        assert len(errors) == 30
+        assert statistics.median(errors.values()) < 0.2
+
+
+async def many(client: AsyncClient, count: int, **options: Any) -> None:
+    requests = [GenerationRequest(f"song {n}", duration=5) for n in range(count)]
+    async with client.generate_many(requests, **options) as outcomes:
+        async for outcome in outcomes:
+            outcome.result()

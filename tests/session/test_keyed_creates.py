@@ -874,7 +874,7 @@ async def test_while_another_process_holds_the_lease_a_call_waits_for_its_track(
     async with emulated(journal=journal) as (emulator, client):
         await open_journal(client)
         item = journal.leave(RAIN, holder="other")
-        journal.store.beat("other", 1e9)
+        journal.store.beat("other", 60.0)
         with pytest.raises(APITimeoutError, match="another call with key 'k'"):
             await client.generate("rain", idempotency_key="k", timeout=30)
         assert journal.item("k") == item
@@ -886,7 +886,7 @@ async def test_a_lease_whose_holder_dies_is_taken_over_within_a_second() -> None
     async with emulated(journal=journal) as (emulator, client):
         await open_journal(client)
         journal.leave(RAIN, holder="other")
-        journal.store.beat("other", 1e9)
+        journal.store.beat("other", 60.0)
         async with anyio.create_task_group() as group:
             group.start_soon(
                 lambda: client.generations.create("rain", idempotency_key="k")
@@ -905,7 +905,7 @@ async def test_an_entry_that_its_holder_deletes_is_made_by_the_call_that_waited(
     async with emulated(journal=journal) as (emulator, client):
         await open_journal(client)
         item = journal.leave(RAIN, holder="other")
-        journal.store.beat("other", 1e9)
+        journal.store.beat("other", 60.0)
         async with anyio.create_task_group() as group:
             group.start_soon(
                 lambda: client.generations.create("rain", idempotency_key="k")

@@ -97,7 +97,18 @@ def command() -> None:
 )
 @shared_option
 @share_option
-@click.option("--tags", is_flag=True, help="Write title, tempo and key into the MP3s.")
+@click.option(
+    "--metadata",
+    is_flag=True,
+    help="Write title, prompt, tempo, key, lyrics, seed and id into the MP3s.",
+)
+@click.option("--tags", is_flag=True, hidden=True, help="The same.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Check that each MP3 is whole, as long as asked for, and not silent; one that"
+    " is not is reported and kept.",
+)
 @click.option(
     "--speed",
     type=Number(above=0),

@@ -14,6 +14,7 @@ from finetuning_async.cli._create_command import (
 from finetuning_async.cli._options import (
     CommonOptions,
     Number,
+    TextOrFile,
     common_options,
     on_unknown_option,
     pass_common,
@@ -33,7 +34,12 @@ from finetuning_async.cli._track_kinds import TRACK
 @click.option(
     "--language", metavar="CODE", help="Language of the vocals: en, ja, de, ..."
 )
-@click.option("--lyrics", metavar="TEXT", help="The text to sing.")
+@click.option(
+    "--lyrics",
+    type=TextOrFile(),
+    metavar="TEXT",
+    help="The text to sing; @FILE reads it from a file, @- from stdin.",
+)
 @click.option("--seed", type=int, metavar="NUMBER", help="0 to 2147483647.")
 @create_options
 @on_unknown_option
@@ -53,6 +59,6 @@ def command(
     printed, and saved only if -o is given.
     """
     words = " ".join(tags)
-    CreateRun(common, TRACK, options).run(
+    CreateRun(common, TRACK, options, parameters["lyrics"]).run(
         lambda client, **more: client.generations.create(words, **parameters, **more)
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from finetuning_async.cli._connect import call_service
+from finetuning_async.cli._listing import show_list
 from finetuning_async.cli._options import (
     CommonOptions,
     common_options,
@@ -14,14 +14,10 @@ from finetuning_async.cli._options import (
     list_options,
     pass_common,
 )
-from finetuning_async.cli._output import (
-    note_more,
-    print_json,
-    say_empty,
-    seconds_text,
-)
+from finetuning_async.cli._output import seconds_text
 from finetuning_async.cli._tables import Table, time_text
 from finetuning_async.cli._track_fields import track_seconds
+from finetuning_async.cli._track_kinds import TRACK
 
 if TYPE_CHECKING:
     from finetuning_async import Generation
@@ -35,17 +31,9 @@ TABLE: Final = Table("ID", "STATUS", "SECONDS", "PROMPT", "CREATED", text="PROMP
 @json_option
 @common_options
 @pass_common
-def command(common: CommonOptions, /, as_json: bool, **query: Any) -> None:
+def command(common: CommonOptions, /, **options: Any) -> None:
     """List tracks, newest first."""
-    page = call_service(common, lambda client: client.generations.list(**query))
-    if as_json:
-        print_json(page.raw)
-        return
-    if not page.items:
-        say_empty(common, "track", "finetuning generate TAGS", query)
-        return
-    TABLE.show(map(_row, page.items))
-    note_more(common, page)
+    show_list(common, TRACK, TABLE, _row, **options)
 
 
 def _row(track: Generation) -> tuple[str, ...]:

@@ -16,23 +16,21 @@ from finetuning_async.cli._create_command import (
     enhance_option,
 )
 from finetuning_async.cli._find import find
+from finetuning_async.cli._listing import show_list
 from finetuning_async.cli._options import (
     CommonOptions,
     Number,
     common_options,
     json_option,
     list_options,
-    output_option,
     pass_common,
     timeout_option,
 )
 from finetuning_async.cli._output import (
-    note_more,
     print_json,
-    say_empty,
     seconds_text,
 )
-from finetuning_async.cli._output_path import Destination
+from finetuning_async.cli._output_options import output_options
 from finetuning_async.cli._tables import Table, print_fields, time_text
 from finetuning_async.cli._track_fields import track_fields, track_seconds
 from finetuning_async.cli._track_kinds import EFFECT
@@ -40,6 +38,7 @@ from finetuning_async.cli._track_output import download, wait_for
 
 if TYPE_CHECKING:
     from finetuning_async import SoundEffect
+    from finetuning_async.cli._output_path import Output
 
 TABLE: Final = Table("ID", "STATUS", "SECONDS", "PROMPT", "CREATED", text="PROMPT")
 
@@ -89,17 +88,9 @@ command.add_command(_short, "gen")
 @json_option
 @common_options
 @pass_common
-def list_(common: CommonOptions, /, as_json: bool, **query: Any) -> None:
+def list_(common: CommonOptions, /, **options: Any) -> None:
     """List sound effects, newest first."""
-    page = call_service(common, lambda client: client.sound_effects.list(**query))
-    if as_json:
-        print_json(page.raw)
-        return
-    if not page.items:
-        say_empty(common, "sound effect", "finetuning sfx generate PROMPT", query)
-        return
-    TABLE.show(map(_row, page.items))
-    note_more(common, page)
+    show_list(common, EFFECT, TABLE, _row, **options)
 
 
 @command.command("get")
@@ -118,7 +109,7 @@ def get(common: CommonOptions, effect_id: str, as_json: bool) -> None:
 
 @command.command("wait")
 @click.argument("effect_id", metavar="ID")
-@output_option
+@output_options
 @json_option
 @timeout_option()
 @common_options
@@ -126,12 +117,12 @@ def get(common: CommonOptions, effect_id: str, as_json: bool) -> None:
 def wait(
     common: CommonOptions,
     effect_id: str,
-    output: str | None,
+    to: Output,
     as_json: bool,
     timeout: float,
 ) -> None:
     """Wait for a sound effect to end. Add -o to save it."""
-    destination = None if output is None else Destination(output)
+    destination = to.destination_if_given
     wait_for(
         common, (EFFECT,), effect_id, destination, timeout=timeout, as_json=as_json
     )
@@ -139,12 +130,16 @@ def wait(
 
 @command.command("download")
 @click.argument("effect_id", metavar="ID")
-@output_option
+@output_options
 @common_options
 @pass_common
-def download_(common: CommonOptions, effect_id: str, output: str | None) -> None:
+def download_(
+    common: CommonOptions,
+    effect_id: str,
+    to: Output,
+) -> None:
     """Save a completed sound effect. Without -o the file is named after it."""
-    download(common, (EFFECT,), effect_id, Destination(output))
+    download(common, (EFFECT,), effect_id, to.destination)
 
 
 def _row(effect: SoundEffect) -> tuple[str, ...]:

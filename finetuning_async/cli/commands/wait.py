@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from finetuning_async.cli._options import (
     CommonOptions,
     common_options,
     json_option,
-    output_option,
     pass_common,
     timeout_option,
 )
-from finetuning_async.cli._output_path import Destination
+from finetuning_async.cli._output_options import output_options
 from finetuning_async.cli._track_kinds import KINDS
 from finetuning_async.cli._track_output import wait_for
+
+if TYPE_CHECKING:
+    from finetuning_async.cli._output_path import Output
 
 
 @click.command()
 @click.argument("track_id", metavar="ID")
-@output_option
+@output_options
 @json_option
 @timeout_option()
 @common_options
@@ -27,7 +31,7 @@ from finetuning_async.cli._track_output import wait_for
 def command(
     common: CommonOptions,
     track_id: str,
-    output: str | None,
+    to: Output,
     as_json: bool,
     timeout: float,
 ) -> None:
@@ -35,5 +39,5 @@ def command(
 
     ID is that of a track or a sound effect, or the beginning of it.
     """
-    destination = None if output is None else Destination(output)
+    destination = to.destination_if_given
     wait_for(common, KINDS, track_id, destination, timeout=timeout, as_json=as_json)

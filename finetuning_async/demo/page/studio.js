@@ -5,12 +5,13 @@ const form = byId("form"), audio = byId("audio"), wave = new Wave(byId("wave"));
 const rows = new Map();
 const ENDS = { completed: "finished", failed: "failed" };
 const STATES = {
-  waiting: "waiting for the rate limit",
+  waiting: "in line",
   pending: "queued",
   processing: "in progress",
   failed: "failed",
 };
-let songs = [], usual = null, current = null, isFirstSnapshot = true;
+let songs = [], current = null, isFirstSnapshot = true, shownAt = 0;
+let mine = sessionStorage.getItem("mine"), startsAt = null, budget = null, isToBeSeen = false;
 
 const clock = (seconds) => {
   const whole = Math.max(0, Math.round(seconds || 0));
@@ -80,7 +81,7 @@ async function make() {
     });
     const result = await response.json().catch(() => ({}));
     showProblems(result.problems || {});
-    if (response.ok) say("Request sent.", false);
+    if (response.ok) follow(result.key);
     else if (!result.problems) {
       const retryAfter = response.headers.get("Retry-After");
       const reason = result.error ? result.error.message : "The request failed.";
@@ -91,6 +92,29 @@ async function make() {
   } finally {
     button.removeAttribute("aria-disabled");
   }
+}
+
+// The track that was asked for last is shown at the button: the list may be far below.
+
+function follow(key) {
+  mine = key;
+  isToBeSeen = true;
+  sessionStorage.setItem("mine", key);
+  say("Request sent.", false);
+  paintMine();
+}
+
+function paintMine() {
+  const song = songs.find((each) => each.key === mine), box = byId("mine");
+  box.hidden = !song;
+  if (!song) return;
+  box.className = `mine ${song.status}`;
+  setText(byId("mine-title"), song.prompt);
+  setText(byId("mine-facts"), song.status === "completed" ? "ready" : outlook(song));
+  byId("mine-play").hidden = song.status !== "completed";
+  paintProgress(byId("mine-progress"), song, "your track");
+  if (isToBeSeen) box.scrollIntoView({ block: "center" });
+  isToBeSeen = false;
 }
 
 // The form survives a reload of the page.
@@ -111,14 +135,28 @@ function restoreDraft() {
 
 // The list.
 
-function facts(song) {
+// What was expected when the songs came, counted down since.
+const left = (seconds) => seconds - (now() - shownAt);
+
+function outlook(song) {
   if (song.error) return song.error;
   const known = [];
-  if (!song.is_final) {
-    const state = STATES[song.status] || song.status;
-    known.push(`${state}, ${Math.floor(now() - song.since)} s so far`);
-  }
-  if (song.duration || song.length) known.push(clock(song.duration || song.length));
+  if (song.line) {
+    const { before } = song.line, starts = left(song.line.starts_in);
+    if (before) known.push(`${before} ${before === 1 ? "song" : "songs"} before it`);
+    else known.push("next in line");
+    known.push(starts >= 1 ? `starts in ${clock(starts)}` : "about to start");
+  } else known.push(song.status === "waiting" ? "about to start" : STATES[song.status] || song.status);
+  const ready = left(song.ready_in);
+  known.push(ready >= 1 ? `ready in about ${clock(ready)}` : "ready any moment");
+  return known.join(", ");
+}
+
+function facts(song) {
+  if (song.error) return song.error;
+  const known = song.is_final ? [] : [outlook(song)];
+  if (song.duration) known.push(clock(song.duration));
+  else if (song.length) known.push(`${clock(song.length)} long`);
   if (song.bpm) known.push(`${song.bpm} bpm`);
   if (song.keyscale) known.push(song.keyscale);
   if (song.took) known.push(`made in ${Math.round(song.took)} s`);
@@ -152,23 +190,23 @@ function paint(song) {
   save.hidden = !isDone;
   save.href = `${audioUrl(song)}?download=true`;
   save.setAttribute("aria-label", `Download ${song.prompt}`);
-  paintProgress(row.querySelector(".progress"), song);
+  paintProgress(row.querySelector(".progress"), song, song.prompt);
   return row;
 }
 
-function paintProgress(bar, song) {
+function paintProgress(bar, song, name) {
   bar.hidden = song.is_final;
-  bar.setAttribute("aria-label", `Progress of ${song.prompt}`);
+  bar.setAttribute("aria-label", `Progress of ${name}`);
+  if (song.done === null) return bar.removeAttribute("value");
   // An estimate never claims that the track is done.
-  if (!usual || song.status === "waiting") bar.removeAttribute("value");
-  else bar.value = Math.min(0.95, (now() - song.since) / usual);
+  const rest = 1 - song.done, pace = song.ready_in ? rest / song.ready_in : 0;
+  bar.value = Math.min(0.97, song.done + pace * (now() - shownAt));
 }
 
 function showSongs(snapshot) {
   const before = new Map(songs.map((song) => [song.key, song]));
-  usual = snapshot.usual;
   songs = snapshot.songs;
-  for (const song of songs) song.since = now() - (song.elapsed || 0);
+  shownAt = now();
   const list = byId("songs");
   const wanted = songs.map(paint);
   if (wanted.some((row, n) => list.children[n] !== row) || list.children.length !== wanted.length) {
@@ -178,6 +216,7 @@ function showSongs(snapshot) {
   }
   for (const key of rows.keys()) if (!songs.some((song) => song.key === key)) rows.delete(key);
   byId("empty").hidden = songs.length > 0;
+  paintMine();
   for (const song of songs) announce(song, before.get(song.key));
   const newest = songs.find((song) => song.status === "completed");
   if (newest && !current) select(newest.key, false);
@@ -196,8 +235,10 @@ function updateElapsed() {
   for (const song of songs) {
     if (song.is_final) continue;
     setText(rows.get(song.key).querySelector(".facts"), facts(song));
-    paintProgress(rows.get(song.key).querySelector(".progress"), song);
+    paintProgress(rows.get(song.key).querySelector(".progress"), song, song.prompt);
   }
+  paintMine();
+  paintNote();
 }
 
 // The player.
@@ -241,24 +282,27 @@ function showPosition() {
 
 function showMeters(meters) {
   setText(byId("credits"), meters.credits === null ? "–" : String(meters.credits));
-  const dots = byId("creates"), bar = byId("reads");
-  const { creates, reads } = meters;
-  while (dots.children.length < Math.min(creates.limit || 0, 30)) dots.append(document.createElement("i"));
-  [...dots.children].forEach((dot, n) => dot.classList.toggle("free", n < (creates.available || 0)));
-  bar.firstElementChild.style.transform = `scaleX(${(reads.available || 0) / (reads.limit || 1)})`;
-  for (const [meter, budget] of [[dots, creates], [bar, reads]]) {
-    meter.setAttribute("aria-valuemax", budget.limit || 0);
-    meter.setAttribute("aria-valuenow", budget.available || 0);
-    meter.setAttribute("aria-valuetext", `${budget.available} of ${budget.limit}`);
-    setText(byId(`${meter.id}-note`), note(budget));
-  }
+  const dots = byId("creates");
+  budget = meters.creates;
+  startsAt = meters.starts_in === null ? null : now() + meters.starts_in;
+  const free = budget.available || 0;
+  while (dots.children.length < Math.min(budget.limit || 0, 30)) dots.append(document.createElement("i"));
+  [...dots.children].forEach((dot, n) => dot.classList.toggle("free", n < free));
+  dots.setAttribute("aria-valuemax", budget.limit || 0);
+  dots.setAttribute("aria-valuenow", free);
+  dots.setAttribute("aria-valuetext", `${free} of ${budget.limit}`);
+  paintNote();
 }
 
-function note(budget) {
-  if (budget.limit === null) return "no limit";
-  if (budget.waiting && budget.next) return `${budget.waiting} waiting, next in ${budget.next} s`;
-  if (!budget.available && budget.next) return `next in ${budget.next} s`;
-  return `${budget.available} of ${budget.limit}`;
+function paintNote() {
+  if (budget) setText(byId("creates-note"), note());
+}
+
+function note() {
+  const wait = startsAt === null ? 0 : startsAt - now();
+  const line = budget.waiting ? `${budget.waiting} in line, ` : "";
+  if (wait >= 1) return `${line}next song can start in ${clock(wait)}`;
+  return `${line}next song can start now`;
 }
 
 // Events from the server.
@@ -282,6 +326,7 @@ async function showService() {
 
 form.addEventListener("submit", (event) => { event.preventDefault(); make(); });
 form.addEventListener("input", saveDraft);
+byId("mine-play").addEventListener("click", () => select(mine, true));
 byId("play").addEventListener("click", () => (audio.paused ? audio.play() : audio.pause()));
 byId("position").addEventListener("input", (event) => { audio.currentTime = event.target.value; showPosition(); });
 for (const change of ["loadedmetadata", "timeupdate", "play", "pause", "ended", "seeked"]) audio.addEventListener(change, showPosition);

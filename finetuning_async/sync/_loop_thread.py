@@ -1,0 +1,141 @@
+"""A thread that runs an event loop, and nothing else.
+
+anyio's `BlockingPortal` does much the same. It is not used, because what waits for its
+futures has to choose when it is interrupted: either the call goes on, or nobody learns
+when it has ended, and a create in flight must be heard to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from threading import Thread, get_ident
+from typing import TYPE_CHECKING, Any, Protocol
+
+from finetuning_async._logging import log_exceptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+
+class OpenCall(Protocol):
+    """What a thread waits for."""
+
+    def abandon(self) -> None:
+        """The loop is gone and will never answer."""
+
+
+class OpenBlock(Protocol):
+    """An ``async with`` block that a thread is in."""
+
+    async def abort(self) -> None:
+        """Leave it; its thread has not."""
+
+
+class LoopThread:
+    """A daemon thread with an event loop of asyncio.
+
+    Attributes:
+        loop: The event loop.
+        calls: What other threads wait for.
+        blocks: Those that other threads are in.
+        process: The process that it belongs to; a fork takes no thread along.
+        is_stopping: Whether the loop cancels all of its tasks, or has.
+        is_exiting: Whether the interpreter exits. Only daemon threads can be waiting
+            then. They are not woken: each would print the traceback of its error.
+    """
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        self.calls: set[OpenCall] = set()
+        self.blocks: set[OpenBlock] = set()
+        self.process: int = os.getpid()
+        self.is_stopping: bool = False
+        self.is_exiting: bool = False
+        self._stopped = asyncio.Event()
+        self._ending: asyncio.Task[None] | None = None
+        # A daemon, since the interpreter would wait for another one before it closes
+        # any client.
+        self._thread = Thread(
+            target=self._run, name="finetuning_async.sync", daemon=True
+        )
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the running thread is this one."""
+        return get_ident() == self._thread.ident
+
+    def start(self) -> None:
+        """Start the thread.
+
+        Raises:
+            RuntimeError: The system starts no more threads.
+        """
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.loop.close()
+            raise
+        except BaseException:  # interrupted, while the thread may be running
+            self.stop()
+            raise
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+                runner.run(self._until_stopped())
+        finally:
+            # What was posted too late for the loop is answered here: each call is in
+            # the set before it is posted.
+            for call in list(self.calls):
+                call.abandon()
+
+    async def _until_stopped(self) -> None:
+        await self._stopped.wait()
+        # In order, since a task group does not bear that its tasks are cancelled one by
+        # one: it waits for those that have not begun.
+        for block in list(self.blocks):
+            with log_exceptions("leaving a block of a client that was closed"):
+                await block.abort()
+        self.is_stopping = True
+
+    def post(self, function: Callable[[], object]) -> bool:
+        """Call a function in the loop, soon; from any thread.
+
+        Returns:
+            Whether the loop is still there, and in this process.
+        """
+        if self.process != os.getpid():
+            return False
+        try:
+            self.loop.call_soon_threadsafe(function)
+        except RuntimeError:  # the loop is closed
+            return False
+        return True
+
+    def end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Let the loop do a last thing and stop; nobody waits for it.
+
+        The garbage collector calls it, in any thread.
+        """
+        self.post(lambda: self._begin_to_end(last))
+
+    def _begin_to_end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._ending = self.loop.create_task(self._end(last))
+
+    async def _end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        with log_exceptions("closing a client that was not closed"):
+            await last()
+        self._stopped.set()
+
+    def stop(self) -> None:
+        """Let the loop cancel all of its tasks and end."""
+        self.post(self._stopped.set)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the thread has ended.
+
+        Args:
+            timeout: Seconds; `None` for no limit.
+        """
+        self._thread.join(timeout)

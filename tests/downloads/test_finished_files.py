@@ -1,0 +1,140 @@
+"""Files that say what they are, and that are checked: `metadata` and `check`."""
+
+from __future__ import annotations
+
+import doctest
+import random
+from typing import TYPE_CHECKING, Any
+
+import lameenc
+import pytest
+from hypothesis import given, settings, strategies as st
+from mutagen.mp3 import MP3
+
+from finetuning_async import APIResponseError, InvalidRequestError
+from finetuning_async._downloads import _id3, find_problems
+from finetuning_async.emulator import Emulator
+from tests._emulated_client import emulated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def encode(
+    seconds: float, *, rate: int = 16_000, channels: int = 1, silent: bool = False
+) -> bytes:
+    """An MP3 of noise, or of nothing."""
+    encoder = lameenc.Encoder()
+    encoder.set_channels(channels)
+    encoder.set_in_sample_rate(rate)
+    encoder.set_out_sample_rate(rate)
+    encoder.set_bit_rate(64)
+    encoder.silence()
+    size = int(rate * seconds) * channels * 2
+    pcm = bytes(size) if silent else random.Random(1).randbytes(size)
+    return bytes(encoder.encode(pcm) + encoder.flush())
+
+
+def tags_of(path: Path) -> dict[str, str]:
+    tags: Any = MP3(path).tags  # type: ignore[no-untyped-call]  # mutagen has no types
+    return {name: str(tags[name]) for name in tags}
+
+
+async def test_a_file_says_what_it_is(tmp_path: Path) -> None:
+    async with emulated(Emulator(audio=encode(5))) as (_, client):
+        track = await client.generate("夜のピアノ", bpm=92, key="A", scale="minor")
+        path = await client.download(track, tmp_path / "a.mp3", metadata=True)
+        assert tags_of(path) == {
+            "TIT2": track.title or track.prompt,
+            "COMM::XXX": "夜のピアノ",
+            "TBPM": "92",
+            "TKEY": "Am",
+            "TXXX:seed": str(track.parameters.seed),
+            "TXXX:id": track.id,
+        }
+        assert path.read_bytes().endswith(encode(5))
+        more = {"lyrics": "lä\nlo", "title": "Night"}
+        path = await client.download(track, tmp_path / "b.mp3", metadata=more)
+        assert tags_of(path)["USLT::XXX"] == "lä\nlo"
+        assert tags_of(path)["TIT2"] == "Night"
+        assert tags_of(path)["TBPM"] == "92"
+
+
+async def test_what_cannot_be_written_into_a_file_is_refused(tmp_path: Path) -> None:
+    async with emulated(Emulator(audio=encode(5))) as (_, client):
+        track = await client.generate("rain")
+        path = tmp_path / "a.mp3"
+        with pytest.raises(InvalidRequestError, match="metadata must be True with a"):
+            await client.download(str(track.audio_url), path, metadata=True)
+        with pytest.raises(InvalidRequestError, match="a mapping with the names title"):
+            await client.download(track, path, metadata={"artist": "me"})
+        await client.download(str(track.audio_url), path, metadata={"title": "x"})
+        assert tags_of(path) == {"TIT2": "x"}
+
+
+@pytest.mark.parametrize(
+    ("audio", "problem"),
+    [
+        (encode(5, silent=True), "it is silent; to have another one made costs"),
+        (encode(2), "it is 2.1 s long, not 5.0 s"),
+        (encode(5)[:-30], "it is cut off or damaged at byte "),
+        (b"no music at all", "it is not an MP3"),
+    ],
+)
+async def test_a_file_that_does_not_pass_the_check_is_reported_and_kept(
+    tmp_path: Path, audio: bytes, problem: str
+) -> None:
+    path = tmp_path / "a.mp3"
+    async with emulated(Emulator(audio=audio)) as (emulator, client):
+        track = await client.generate("rain", duration=5)
+        with pytest.raises(APIResponseError) as raised:
+            await client.download(track, path, check=True)
+        assert f"{path} is saved, but {problem}" in str(raised.value)
+        assert raised.value.generation_id == track.id
+        assert path.read_bytes() == audio
+        assert len(emulator.ledger) == 1
+
+
+async def test_what_the_service_makes_passes_the_check(tmp_path: Path) -> None:
+    async with emulated(Emulator(seed=3)) as (_, client):
+        track = await client.generate("rain", duration=5)
+        await client.download(track, tmp_path / "a.mp3", check=True, metadata=True)
+        effect = await client.sound_effects.create("door", duration=2.5)
+        effect = await client.wait_for_completion(effect)
+        await client.download(effect, tmp_path / "b.mp3", check=True, metadata=True)
+        assert tags_of(tmp_path / "b.mp3")["TXXX:id"] == effect.id
+
+
+@pytest.mark.parametrize("rate", [11_025, 16_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_silence_is_told_from_sound_in_every_format(rate: int, channels: int) -> None:
+    loud = encode(1, rate=rate, channels=channels)
+    assert find_problems(loud, 1.0) == []
+    assert find_problems(b"ID3\x03\0\0\0\0\0\x02ab" + loud, 1.0) == []
+    quiet = encode(1, rate=rate, channels=channels, silent=True)
+    assert find_problems(quiet, 1.0) == ["is silent"]
+
+
+@given(st.binary(max_size=80), st.integers(0, 4000))
+@settings(max_examples=50)
+def test_no_damage_is_too_much_to_be_reported(noise: bytes, at: int) -> None:
+    sound = encode(0.5)
+    damaged = sound[:at] + noise + sound[at + len(noise) + 1 :]
+    assert find_problems(damaged, 0.5) or damaged == sound
+    find_problems(noise)
+
+
+async def test_a_name_of_another_format_is_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with emulated(Emulator(audio=encode(1))) as (_, client):
+        track = await client.generate("rain")
+        await client.download(track, tmp_path / "a.mp3")
+        await client.download(track, tmp_path / "a.bin")
+        assert "whatever its name says" not in caplog.text
+        await client.download(track, tmp_path / "a.WAV")
+        assert "a.WAV holds an MP3, whatever its name says" in caplog.text
+
+
+def test_the_examples_of_the_tags_are_right() -> None:
+    assert doctest.testmod(_id3).failed == 0
