@@ -34,6 +34,7 @@ from finetuning_async._pacing import (
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterable
 
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._coordination._process_memory import (
@@ -106,6 +107,11 @@ class ProcessWaitQueue(LocalWaitQueue):
         """Return what is known of the line, in all loops."""
         with LOCK:
             return super().line_state(self._loop.machine_time(now), creates, terms)
+
+    def places(self) -> Iterable[tuple[int, QueuedRequest]]:
+        """Return the requests of this loop, each with how many of all go before it."""
+        with LOCK:
+            return list(super().places())
 
     def _counts(self) -> list[int]:
         ranks = range(len(PRIORITIES))

@@ -23,7 +23,7 @@ from finetuning_async._pacing import ANY_REQUEST, Limiter, LocalWaitQueue, RateB
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
 
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._coordination._poll_messages import PollCoordinator
@@ -235,11 +235,17 @@ class StoreWaitQueue:
             service_spoke_ago=None if spoke_ago is None else spoke_ago + age,
         )
 
-    def in_order(self) -> Iterator[HasGate]:
-        """Return the requests here that wait, in the order of their turns."""
-        if self._store_client.is_up:
-            return self._store_client.queue(self._name).in_order()
-        return self._local.in_order()
+    def places(self) -> Iterable[tuple[int, HasGate]]:
+        """Return the requests here, each with how many go before it in all processes.
+
+        As of the last exchange.
+        """
+        client = self._store_client
+        snapshot = client.snapshots.get(self._name)
+        if not client.is_up:
+            return self._local.places()
+        counts = None if snapshot is None else snapshot.waiting
+        return client.queue(self._name).places(counts)
 
     def line_state(self, now: float, creates: int, terms: Terms) -> LineState:
         """Return what is known of the line, as of the last exchange."""

@@ -153,6 +153,10 @@ class Pipeline:
             call.route
         )
 
+    def try_permit(self, call: Call, terms: Terms) -> RatePermit | None:
+        """Take a permit as `acquire_permit` does, if one is free and none waits."""
+        return with_terms(self.limiter, terms).try_acquire(call.route)
+
     async def acquire_permit(
         self,
         call: Call,

@@ -59,6 +59,7 @@ from finetuning_async._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from finetuning_async._pacing._dealer import (
+        HIGH as HIGH,
         LOW as LOW,
         NORMAL as NORMAL,
         RANKS as RANKS,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
         Forecast as Forecast,
         Outlook as Outlook,
         forecast as forecast,
+        sending_times as sending_times,
     )
     from finetuning_async._pacing._in_flight import (
         Claim as Claim,
@@ -122,9 +124,9 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "._dealer": ("Dealer", "LOW", "NORMAL", "RANKS"),
+            "._dealer": ("Dealer", "HIGH", "LOW", "NORMAL", "RANKS"),
             "._fair_queue": ("FairQueue", "surely_ahead"),
-            "._forecast": ("Forecast", "Outlook", "forecast"),
+            "._forecast": ("Forecast", "Outlook", "forecast", "sending_times"),
             "._in_flight": (
                 "Claim",
                 "InFlight",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 RANKS: Final[dict[str, int]] = {name: rank for rank, name in enumerate(PRIORITIES)}
 """The place of each priority, the highest first."""
 
+HIGH: Final = RANKS["high"]
 NORMAL: Final = RANKS["normal"]
 LOW: Final = RANKS["low"]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import heapify, heappop, heappush, heapreplace
-from itertools import chain
+from itertools import chain, count
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from finetuning_async._api import PRIORITIES
@@ -292,19 +292,36 @@ class FairQueue(Generic[T]):
 
     def in_order(self) -> Iterator[T]:
         """Yield all that wait, in the order in which they will be dealt."""
-        dealer = self.dealer.copy()
+        return (item for _, item in self.places())
+
+    def places(self, counts: Sequence[int] | None = None) -> Iterator[tuple[int, T]]:
+        """Yield all that wait in their order, each with how many are dealt before it.
+
+        Args:
+            counts: How many wait at each rank, if others wait elsewhere. Of one rank,
+                those here are assumed to stand evenly between all.
+        """
+        dealer, own = self.dealer.copy(), self.counts()
         rest = {rank: each.in_order(dealer) for rank, each in self._classes.items()}
-        left = {rank: each.count for rank, each in self._classes.items()}
-        while left:
-            waiting = sorted(left)
+        left = [max(pair) for pair in zip(own, counts or own, strict=True)]
+        steps = [own[rank] / (left[rank] or 1) for rank in range(len(own))]
+        due = [0.5] * len(own)  # an item of this queue, once it is 1
+        for place in count():
+            waiting = [rank for rank, number in enumerate(left) if number]
+            if not any(own):
+                return
             rank = dealer.next_rank(waiting)
+            left[rank] -= 1
+            due[rank] += steps[rank]
+            if due[rank] < 1 or not own[rank]:
+                dealer.count_skipped(rank, waiting)
+                continue
+            due[rank] -= 1
+            own[rank] -= 1
             item = next(rest[rank])
             # Before the next item of the class is chosen, which its turn decides.
             dealer.on_dealt(rank, item.share, waiting)
-            yield item
-            left[rank] -= 1
-            if not left[rank]:
-                del left[rank]
+            yield place, item
 
     def ahead_of(
         self,

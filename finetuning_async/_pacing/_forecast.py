@@ -3,6 +3,7 @@
     Outlook    what is known: tokens, gates, the service's queue, how long tracks take
     Forecast   when creates go out and when their tracks are done
     forecast   the one from the other
+    sending_times   the same for all of the line
 
 It plays the line forward, one create after another: each takes the token that comes
 back first, and the place in the queue that comes free first. Nothing is random: tracks
@@ -88,7 +89,7 @@ def forecast(outlook: Outlook, first: int, last: int, creates: int = 1) -> Forec
         last: How many go before the last of them, at least `first`.
         creates: How many they are.
     """
-    sent = _sending_times(outlook, min(last, FAR) + 1)
+    sent = sending_times(outlook, min(last, FAR) + 1)
     pace = sent[-1] / len(sent)
     first_sent, last_sent = (
         sent[min(place, FAR)] + pace * max(place - FAR, 0) for place in (first, last)
@@ -100,7 +101,8 @@ def forecast(outlook: Outlook, first: int, last: int, creates: int = 1) -> Forec
     return Forecast(first_sent, last_sent, last_sent + ROUND_TRIP + longest + NOTICE)
 
 
-def _sending_times(outlook: Outlook, count: int) -> list[float]:
+def sending_times(outlook: Outlook, count: int) -> list[float]:
+    """Say when the next `count` creates of the line go out, in seconds from now."""
     tokens = [max(at, 0.0) for at in outlook.tokens]
     # A track that should have ended is expected to do so any moment.
     ends = [max(at, 0.0) for at in outlook.ends]

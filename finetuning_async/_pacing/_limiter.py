@@ -13,6 +13,7 @@ response says about that.
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
@@ -28,12 +29,16 @@ from finetuning_async._pacing._wait_queue import LocalWaitQueue
 from finetuning_async._rate_codes import is_rate_limited, rate_budget_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._pacing._limits import SupportsRateLimits
     from finetuning_async._pacing._protocols import RateLimiter
-    from finetuning_async._pacing._queue_protocols import LineState, WaitQueue
+    from finetuning_async._pacing._queue_protocols import (
+        LineState,
+        QueueGate,
+        WaitQueue,
+    )
 
     Reservations: TypeAlias = tuple[tuple[WaitQueue, Any], ...]
     """What a permit holds: one reservation for each rate budget that it took from."""
@@ -120,6 +125,7 @@ class Limiter:
         self._loop: object = None
         self._now: Callable[[], float] = anyio.current_time
         self._queues: dict[Route, WaitQueue] = {}
+        self._watchers: dict[Callable[[], None], None] = {}
 
     def __repr__(self) -> str:
         queues = ", ".join(f"{name}: {queue!r}" for name, queue in self._queues.items())
@@ -189,6 +195,7 @@ class Limiter:
         self, route: Route, first: bool, max_pause: float | None, terms: Terms
     ) -> Permit:
         pause = self._max_pause if max_pause is None else max_pause
+        self._notify_watchers()
         reservations: list[tuple[WaitQueue, Any]] = []
         try:
             # Every call takes its tokens in the same order, so that no two calls can
@@ -239,6 +246,10 @@ class Limiter:
             reads=reads.status(now),
         )
 
+    def _notify_watchers(self) -> None:
+        for on_change in self._watchers:
+            on_change()
+
     async def flush(self) -> None:
         """Do nothing, since no other process shares these permits."""
 
@@ -265,6 +276,7 @@ class Limiter:
             self._close_gates(route, reservations, facts)
         for queue, _ in reservations:
             queue.wake()
+        self._notify_watchers()
 
     def _close_gates(
         self,
@@ -380,13 +392,28 @@ class LimiterWithTerms:
         queue, _ = self.limiter._all_queues()  # noqa: SLF001 - see above
         return queue.line_state(anyio.current_time(), creates, self.terms)
 
-    def position(self) -> int | None:
-        """How many creates of this loop go before this one; `None` if it is gone."""
+    def places(self) -> dict[QueueGate, int]:
+        """How many go before each create of this loop that waits, by its gate."""
         queue, _ = self.limiter._all_queues()  # noqa: SLF001 - see above
-        for position, request in enumerate(queue.in_order()):
-            if request.gate is self.terms.gate:
-                return position
-        return None
+        return {
+            request.gate: place
+            for place, request in queue.places()
+            if request.gate is not None
+        }
+
+    @contextmanager
+    def watched(self, on_change: Callable[[], None]) -> Generator[None]:
+        """Call a function whenever calls may have to wait longer, until the block ends.
+
+        That is when a call of this loop begins to wait, and at each response. What
+        other processes and loops do does not call it.
+        """
+        watchers = self.limiter._watchers  # noqa: SLF001 - see above
+        watchers[on_change] = None
+        try:
+            yield
+        finally:
+            watchers.pop(on_change, None)
 
 
 def deals_in_order(limiter: RateLimiter) -> TypeGuard[Limiter]:

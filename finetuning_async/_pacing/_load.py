@@ -48,9 +48,10 @@ class Load:
         """Whether anybody gets the reports."""
         return bool(self._hooks)
 
-    def listen(self, hook: Hook) -> None:
-        """Report to a hook for as long as it exists."""
-        self._hooks.add(hook)
+    def listen(self, hook: Hook | None) -> None:
+        """Report to a hook, if there is one, for as long as it exists."""
+        if hook is not None:
+            self._hooks.add(hook)
 
     @contextmanager
     def waiting(self, rank: int) -> Generator[None]:

@@ -15,7 +15,7 @@ import attrs
 from finetuning_async._pacing._dealer import NORMAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from finetuning_async._api import ResponseFacts
     from finetuning_async._pacing._limits import BudgetStatus
@@ -163,8 +163,8 @@ class WaitQueue(Protocol):
     def line_state(self, now: float, creates: int, terms: Terms) -> LineState:
         """What is known of the line, if `creates` requests joined it now."""
 
-    def in_order(self) -> Iterator[HasGate]:
-        """The requests of this loop that wait, in the order of their turns."""
+    def places(self) -> Iterable[tuple[int, HasGate]]:
+        """The requests of this loop that wait, each with how many go before it."""
 
     def wake(self) -> None:
         """Let the head of the queue look again, since something has changed."""

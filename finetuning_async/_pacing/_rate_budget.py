@@ -148,9 +148,7 @@ class RateBudget:
         """When each token is back, as far as known; empty if nothing is paced."""
         if self._rules is None:
             return []
-        times = self._rules.bucket.token_times(now)
-        taken = min(self._rules.foreign.count(now), len(times))
-        return sorted(times[taken:] + [self._rules.foreign.until] * taken)
+        return self._rules.token_times(now)
 
     @property
     def lease(self) -> float:

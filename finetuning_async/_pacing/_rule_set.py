@@ -100,6 +100,15 @@ class RuleSet:
         token_at = self._token_at(now)
         return token_at if token_at > now else self._room_at(now)
 
+    def token_times(self, now: float) -> list[float]:
+        """When each token is back, in ascending order, as far as known."""
+        own = self.bucket.token_times(now)
+        taken = min(self.foreign.count(now), len(own))
+        times = sorted(own[taken:] + [self.foreign.until] * taken)
+        if self.credit.was_refused and times:  # see `_token_at`
+            times[0] = min(times[0], own[0])
+        return times
+
     def spaced(self, now: float, waiting: int) -> float:
         """When the next of `waiting` requests of low priority may go out."""
         return self.spacing.earliest(now, waiting, self.bucket.limit, self.per)

@@ -31,7 +31,7 @@ from finetuning_async._rate_codes import CODES
 from finetuning_async._runtime import Wakeup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._pacing._limits import BudgetStatus
@@ -189,9 +189,9 @@ class LocalWaitQueue:
         times = [at - now for at in self.rate_budget.token_times(now)]
         return self.line_state_with(counts, times, creates, terms)
 
-    def in_order(self) -> Iterator[QueuedRequest]:
-        """The requests of this loop that wait, in the order of their turns."""
-        return self.waiting.in_order()
+    def places(self) -> Iterable[tuple[int, QueuedRequest]]:
+        """The requests of this loop that wait, each with how many go before it."""
+        return self.waiting.places(self._counts())
 
     def line_state_with(
         self, counts: list[int], tokens: list[float], creates: int, terms: Terms

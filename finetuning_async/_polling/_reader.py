@@ -160,7 +160,7 @@ class Reader:
             if not read.is_filtered:  # a list of completed tracks shows no other state
                 track.looked_at = now
             # Whatever comes of this read, not again at once.
-            self._watch_list.schedule_look(track, now + self._pacer.interval)
+            self._watch_list.schedule_look(track, now + self._pacer.pause)
         return read
 
     def _report_hanging(self, now: float) -> None:

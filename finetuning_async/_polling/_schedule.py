@@ -53,6 +53,10 @@ SAMPLES_KEPT: Final = 512
 """Durations kept for one kind and length. Tracks that were created together end in the
 order of their durations, so fewer than are in flight would forget the shortest."""
 
+HURRY: Final = 3.0
+"""How many reads go in the time of one while a person waits for the end of any track:
+of the reserved ones, of which a third is left for last looks."""
+
 SAMPLES_NEEDED: Final = 4
 LENGTH_STEP: Final = 5.0
 """Requested lengths are rounded to this many seconds."""
@@ -84,11 +88,15 @@ class ReadPacer:
     An urgent read, such as after a webhook, may borrow up to `MAX_BORROWED` slots; the
     next ones then come later. So no ``per`` seconds hold more than
     ``POLLING_SHARE * limit + 1 + MAX_BORROWED`` reads: 45 at 60 a minute. In addition
-    last looks have ``RESERVED_SHARE * limit`` slots in ``per`` seconds.
+    last looks have ``RESERVED_SHARE * limit`` slots in ``per`` seconds, and so do reads
+    in a hurry.
 
     Args:
         limit: Reads allowed in `per` seconds, at least 1.
         per: Seconds, above 0.
+
+    Attributes:
+        hurried: How many persons wait for the end of any track.
     """
 
     def __init__(self, *, limit: int, per: float) -> None:
@@ -96,7 +104,9 @@ class ReadPacer:
         self._per = per
         self.interval = per / (limit * POLLING_SHARE)
         self.scale = per / limit
+        self.hurried = 0
         self._next = -inf
+        self._used_at = -inf
         self._reserved_used: deque[float] = deque()
 
     def lower_limit(self, limit: int) -> None:
@@ -111,6 +121,8 @@ class ReadPacer:
             last_look: Whether it may use a reserved slot.
         """
         slot = self._next - MAX_BORROWED * self.interval if urgent else self._next
+        if self.hurried:
+            slot = min(slot, self._used_at + self.pause)
         if not last_look:
             return slot
         taken = self._reserved_used
@@ -119,19 +131,29 @@ class ReadPacer:
         )
 
     @property
+    def pause(self) -> float:
+        """Seconds from one read of a track to the next."""
+        is_hurry = (
+            self.hurried and len(self._reserved_used) < self._max_reserved * 2 / 3
+        )
+        return self.interval / HURRY if is_hurry else self.interval
+
+    @property
     def _max_reserved(self) -> int:
         return max(int(self._limit * RESERVED_SHARE), 1)
 
     def use_slots(self, now: float, slots: int = 1, *, last_look: bool = False) -> None:
         """Use slots: one for a read that is sent now, or several to skip them."""
-        if last_look and self._takes_reserved_slot(now):
+        while self._reserved_used and self._reserved_used[0] <= now - self._per:
+            self._reserved_used.popleft()
+        is_hurry = self.pause < self.interval
+        self._used_at = now
+        if (last_look or is_hurry) and self._takes_reserved_slot(now):
             self._reserved_used.append(now)
             return
         self._next = max(self._next, now) + self.interval * slots
 
     def _takes_reserved_slot(self, now: float) -> bool:
-        while self._reserved_used and self._reserved_used[0] <= now - self._per:
-            self._reserved_used.popleft()
         return now < self._next and len(self._reserved_used) < self._max_reserved
 
 

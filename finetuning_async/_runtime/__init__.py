@@ -8,6 +8,7 @@ _machine_clock   whether a loop's clock runs in step with the machine's
 _wakeup          one task waits until another wakes it
 _timer_heap      the timers of all waiters in one heap
 _keyed_lock      a lock for each key
+_state_folder    where the user's programs keep what they share
 
 Glossary:
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         ShieldedGroup as ShieldedGroup,
         run_to_completion as run_to_completion,
     )
+    from finetuning_async._runtime._state_folder import state_folder as state_folder
     from finetuning_async._runtime._threads import (
         has_virtual_clock as has_virtual_clock,
         in_thread as in_thread,
@@ -56,6 +58,7 @@ else:
                 "ShieldedGroup",
                 "run_to_completion",
             ),
+            "._state_folder": ("state_folder",),
             "._threads": ("has_virtual_clock", "in_thread", "in_thread_unshielded"),
             "._timer_heap": ("TimerHeap",),
             "._wakeup": ("Wakeup",),

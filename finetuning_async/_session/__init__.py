@@ -3,6 +3,7 @@
 _session         one client in one event loop: its requests, creates and waits
 _settings        the client's options: checked, or read from the environment
 _estimates       when creates will go out and be done, and how far a track is
+_line_view       the line of the creates: who waits, and until when
 _waits           waits for a track's end, for its states, for a slot in the queue
 _account_state   what all clients of one account share in an event loop
 _keyed_creates   creates that the client's journal records

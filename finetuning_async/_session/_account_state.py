@@ -22,6 +22,8 @@ from finetuning_async._http import Concurrency, HeaderWarnings, ServerClock
 from finetuning_async._pacing import InFlight, Limiter, Load, RateLimits
 from finetuning_async._polling import Poller
 from finetuning_async._runtime import KeyedLock, LoopHandle
+from finetuning_async._session._line_view import LineView
+from finetuning_async._submission import WaitBounds
 
 if TYPE_CHECKING:
     from finetuning_async._pacing import RateLimiter
@@ -60,6 +62,8 @@ class AccountState:
         self.poller: Poller = Poller(
             self.inflight, self.clock, limit=reads.limit, per=reads.per
         )
+        self.line: LineView = LineView(limiter, limits, self.inflight, self.poller)
+        self.wait_bounds: WaitBounds = WaitBounds(self.line)
 
     def connect_store(self, limiter: RateLimiter, name: str) -> None:
         """Bind a limiter that several processes share, and share the polling too.

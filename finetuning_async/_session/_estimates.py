@@ -9,23 +9,14 @@ known as of the last exchange with it.
 
 from __future__ import annotations
 
-from math import inf
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 import attrs
 
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._events import CreateWaiting
-from finetuning_async._pacing import (
-    LOW,
-    LimiterWithTerms,
-    LineState,
-    Outlook,
-    Terms,
-    forecast,
-    with_terms,
-)
+from finetuning_async._pacing import Terms, forecast
 
 if TYPE_CHECKING:
     from finetuning_async._api import Generation, SoundEffect
@@ -84,104 +75,32 @@ def estimate(
     account: AccountState, creates: int, kind: Kind, rank: int, share: str | None
 ) -> Estimate:
     """Estimate creates that would be made now; see `AsyncClient.estimate`."""
-    now = anyio.current_time()
-    line = _line_state(account, creates, Terms(rank, share), now)
-    outlook = _outlook(account, line, kind, creates, rank, now)
+    line = account.line.state(creates, Terms(rank, share))
+    outlook = account.line.outlook(line, kind, creates, rank)
     found = forecast(outlook, line.first, line.last, creates)
     return Estimate(found.first_sent, found.last_sent, found.last_completed, line.first)
-
-
-def _outlook(
-    account: AccountState,
-    line: LineState,
-    kind: Kind,
-    creates: int,
-    rank: int,
-    now: float,
-) -> Outlook:
-    opens_in = max(account.limiter.gate_opens("creates") - now, 0.0)
-    room_at = account.inflight.room_at()
-    if not account.inflight.tracks and now < room_at < inf:
-        opens_in = max(opens_in, room_at - now)  # full of other clients' tracks
-    return Outlook(
-        tokens=line.tokens,
-        lease=line.lease,
-        opens_in=opens_in,
-        gap=line.gap,
-        spaced=_spaced(line, creates, rank),
-        places=account.inflight.queue_capacity,
-        ends=_expected_ends(account, now),
-        durations=account.poller.durations(kind),
-    )
 
 
 def waiting(
     account: AccountState, submission: Submission, since: float
 ) -> CreateWaiting:
     """Say how a create stands that waits for its permit since a time."""
-    now = anyio.current_time()
-    terms = submission.terms
-    line = _line_state(account, 1, terms, now)
-    position = line.first
-    limiter = with_terms(account.limiter, terms)
-    if terms.gate is not None and isinstance(limiter, LimiterWithTerms):
-        own = limiter.position()
-        position = position if own is None else own
-    outlook = _outlook(account, line, submission.request.kind, 0, terms.rank, now)
+    now, line, kind = anyio.current_time(), account.line, submission.request.kind
+    gate = submission.gate
+    position = None if gate is None else line.places().get(gate)
+    if position is not None:
+        start = line.start_of(position, kind)
+    else:  # it does not wait among the creates: for a limiter of the caller's
+        expected = estimate(account, 1, kind, submission.rank, submission.share)
+        position, start = expected.position, now + expected.first_sent
     return CreateWaiting(
         at=now,
-        kind=submission.request.kind,
-        reason=_reason(account, now),
+        kind=kind,
+        reason=line.reason(),
         since=since,
         position=position,
-        expected_start=now + forecast(outlook, position, position).first_sent,
+        expected_start=start,
     )
-
-
-def _reason(
-    account: AccountState, now: float
-) -> Literal["rate_limit", "retry_after", "queue"]:
-    """What creates wait for now, before all else."""
-    if account.limiter.gate_opens("creates") > now:
-        return "retry_after"
-    return "queue" if account.inflight.room_at() > now else "rate_limit"
-
-
-def _line_state(
-    account: AccountState, creates: int, terms: Terms, now: float
-) -> LineState:
-    limiter = with_terms(account.limiter, terms)
-    if isinstance(limiter, LimiterWithTerms):
-        return limiter.line_state(creates)
-    # A limiter of the caller's says only when the next create may go out.
-    limit = None if account.limits is None else account.limits.creates
-    wait = max(account.limiter.earliest("creates") - now, 0.0)
-    return LineState(
-        first=0,
-        last=creates - 1,
-        waiting=(0, 0, 0),
-        tokens=() if limit is None else (wait,) * limit.limit,
-        lease=0.0 if limit is None else limit.per,
-        gap=0.0 if limit is None else limit.per / limit.limit,
-    )
-
-
-def _spaced(line: LineState, creates: int, rank: int) -> int:
-    """How many of the line go out evenly: `low` ones alone, more than a burst holds."""
-    if rank != LOW or any(line.waiting[:LOW]):
-        return 0
-    return max(line.waiting[LOW] + creates - line.limit, 0)
-
-
-def _expected_ends(account: AccountState, now: float) -> tuple[float, ...]:
-    """When the tracks in progress end, in seconds from now; creates in flight too."""
-    inflight, poller = account.inflight, account.poller
-    ends = [
-        track.accepted_at + poller.typical_duration(track.kind) - now
-        for track in inflight.tracks.values()
-    ]
-    ends += [poller.typical_duration("music")] * inflight.pending
-    return tuple(ends)
 
 
 def progress(account: AccountState, track: Generation | SoundEffect | str) -> Progress:

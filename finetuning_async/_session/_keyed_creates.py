@@ -302,7 +302,10 @@ class KeyedCreates:
     async def _insert(self, call: KeyedCall, opened: OpenJournal) -> Item:
         usual = self._session.settings.priority
         new = new_item(call.key, call.submission, usual)
-        return await opened.journal.insert(new, Entry(holder=opened.holder))
+        item = await opened.journal.insert(new, Entry(holder=opened.holder))
+        if (item.kind, item.body) != (new.kind, new.body):
+            check_content(call, item)  # it was there already
+        return item
 
     async def _process(
         self, call: KeyedCall, item: Item | None, opened: OpenJournal
@@ -313,7 +316,7 @@ class KeyedCreates:
             if item is None:
                 item = await self._insert(call, opened)
                 # It may have been there already.
-                if self._has_track(call, item):
+                if item.entry.track_id is not None:
                     return item, None
                 if await self._is_leased(item, opened):
                     return None, None

@@ -58,6 +58,8 @@ LOOK_FOR: Final = 30.0
 LOOK_AGAIN: Final = 5.0
 """Seconds between the looks of one call."""
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
+
 BASELINE_TIMEOUT: Final = 2.0
 """Seconds for which a create may be held up by one."""
 
@@ -340,4 +342,4 @@ async def read_credits(engine: Engine) -> None:
 def facts_of(track: Any) -> str:
     """A track's raw JSON, without what may be secret in its webhook."""
     raw = dict(track.raw) or {"id": track.id, "status": track.status}
-    return without_secrets(json.dumps(raw, ensure_ascii=False))
+    return without_secrets(_ENCODER.encode(raw))

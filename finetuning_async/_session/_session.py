@@ -38,7 +38,12 @@ from finetuning_async._session._journal_source import JournalSource, no_journal_
 from finetuning_async._session._open_calls import OpenCalls, closed_error
 from finetuning_async._session._settings import Settings
 from finetuning_async._session._waits import Waits
-from finetuning_async._submission import Submission, Submitter, create_events
+from finetuning_async._submission import (
+    Submission,
+    Submitter,
+    WaitWatch,
+    create_events,
+)
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -113,8 +118,7 @@ class Session:
             has_own_http_client=pool.is_external,
         )
         pipeline = _new_pipeline(settings, pool, account)
-        if pipeline.hook is not None:
-            account.load.listen(pipeline.hook)
+        account.load.listen(pipeline.hook)
         calls.enter_loop()
         calls.add_poller(account.poller)
         waits = Waits(pipeline, account.inflight, account.poller)
@@ -123,9 +127,12 @@ class Session:
             account.inflight,
             wait_for_slot=waits.for_queue_slot,
             new_gate=waits.queue_gate,
-            wait_state=partial(waiting, account),
+            wait_watch=WaitWatch(
+                state=partial(waiting, account),
+                bounds=account.wait_bounds,
+                load=account.load,
+            ),
             locks=account.create_lock,
-            load=account.load,
         )
         session = cls(
             settings=settings,
@@ -292,7 +299,7 @@ class Session:
         if submission.max_wait == inf:
             return
         expected = self._expected_wait(submission)
-        if expected > submission.max_wait:
+        if expected > submission.max_wait - submission.waited:
             raise create_events.wait_too_long(submission, expected)
 
     async def _submit(self, submission: Submission, timeout: float | None) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -21,7 +21,7 @@ from finetuning_async._errors import (
     InvalidRequestError,
     WaitTimeoutError,
 )
-from finetuning_async._pacing import QueueSlot
+from finetuning_async._pacing import HIGH, QueueSlot
 from finetuning_async._polling import OVERTIME, Waiter, Watcher
 from finetuning_async._types import FINAL_STATUSES
 
@@ -251,7 +251,11 @@ class AccountQueueGate:
         poller = self._gates.poller
         waiter.ready = False
         self._gates.watch()
-        with self._gates.inflight.parked(waiter.make_ready):
+        # A person who waits for nothing but a track's end should not wait for a look.
+        is_high = self._submission.rank == HIGH
+        is_parked = is_high and self.opens_at() > anyio.current_time()
+        hurry = poller.hurry() if is_parked else nullcontext()
+        with self._gates.inflight.parked(waiter.make_ready), hurry:
             try:
                 poller.set_deadline(waiter, until)
                 await poller.wait(waiter)

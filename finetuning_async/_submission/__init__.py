@@ -7,6 +7,7 @@ _recovery           looks up a create whose response was lost; proves its absenc
 _matching           which row of a list is its track
 _listing            reads a list to its end, and knows whether no row was missed
 _wait_reports       a caller who waits can see it: `CreateWaiting`
+_wait_bounds        one that would wait longer than its `max_wait` is refused
 _create_events      the log lines, events and errors that report outcomes
 _submission         the state of one create, from the call until its outcome is known
 
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     )
     from finetuning_async._submission._submission import Submission as Submission
     from finetuning_async._submission._submitter import Submitter as Submitter
+    from finetuning_async._submission._wait_bounds import WaitBounds as WaitBounds
+    from finetuning_async._submission._wait_reports import WaitWatch as WaitWatch
 else:
     __getattr__ = lazy_exports(
         __name__,
@@ -77,6 +80,8 @@ else:
             ),
             "._submission": ("Submission",),
             "._submitter": ("Submitter",),
+            "._wait_bounds": ("WaitBounds",),
+            "._wait_reports": ("WaitWatch",),
             "": ("create_events",),
         },
     )

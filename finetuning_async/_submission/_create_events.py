@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from finetuning_async._submission._submission import Created, Submission
 
 logger = logging.getLogger("finetuning_async")
+
+WORTH_SAYING: Final = 0.05
+"""Seconds of a wait that an error names."""
 
 
 def emit_accepted(
@@ -165,18 +168,20 @@ def wait_too_long(
 
     Args:
         submission: The create.
-        expected: Seconds until it would go out; `None` if its time is over.
+        expected: Seconds from now until it would go out; `None` if its time is over.
     """
     nothing = "accepted" if submission.attempts > 1 else "sent"
-    if expected is None:
-        found = f"it waited {submission.waited:.1f} s for the rate limit or the queue"
-    else:
-        found = f"it is expected to go out in {expected:.1f} s"
-    allowed = f"max_wait={submission.max_wait:g}"
+    found: list[str] = []
+    if expected is None or submission.waited >= WORTH_SAYING:
+        waited = f"{submission.waited:.1f} s"
+        found.append(f"it waited {waited} for the rate limit or the queue")
+    if expected is not None:
+        found.append(f"it is expected to go out in {expected:.1f} s")
+    found.append(f"and max_wait={submission.max_wait:g} allows no more")
     over = None if expected is None else max(expected - submission.max_wait, 0.0)
     return CapacityError(
-        f"nothing was {nothing}: {found}, and {allowed} allows no more; raise max_wait,"
-        " or try again later",
+        f"nothing was {nothing}: {', '.join(found)}; raise max_wait, or try again"
+        " later",
         retry_after=over,
         safe_to_retry=True,
     )

@@ -22,7 +22,6 @@ before the first byte, nothing is sent.
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
@@ -49,17 +48,18 @@ from finetuning_async._submission._acceptance import (
 )
 from finetuning_async._submission._recovery import LostCreate, Recovery, RecoveryResult
 from finetuning_async._submission._submission import Created, OutcomeUnknown, Submission
-from finetuning_async._submission._wait_reports import reported
+from finetuning_async._submission._wait_bounds import bounded
+from finetuning_async._submission._wait_reports import watched
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable
 
     from finetuning_async._api import Generation, Response
     from finetuning_async._errors import APIStatusError
     from finetuning_async._http import Pipeline
-    from finetuning_async._pacing import InFlight, Load, QueueGate, RatePermit
+    from finetuning_async._pacing import InFlight, QueueGate, RatePermit
     from finetuning_async._runtime import KeyedLock
-    from finetuning_async._submission._wait_reports import WaitState
+    from finetuning_async._submission._wait_reports import WaitWatch
 
     WaitForSlot: TypeAlias = Callable[[Submission], Awaitable[None]]
     NewGate: TypeAlias = Callable[[Submission], QueueGate]
@@ -77,9 +77,8 @@ class Submitter:
             where permits are dealt without regard to that.
         new_gate: Makes the service's queue as a create meets it in the line of its
             permit.
-        wait_state: Says how a create stands that waits for its permit.
+        wait_watch: Knows how creates stand that wait for their permits.
         locks: The locks of creates that look alike, shared by the account.
-        load: Counts the account's creates that wait or are in doubt.
     """
 
     def __init__(
@@ -89,17 +88,15 @@ class Submitter:
         *,
         wait_for_slot: WaitForSlot,
         new_gate: NewGate,
-        wait_state: WaitState,
+        wait_watch: WaitWatch,
         locks: KeyedLock,
-        load: Load,
     ) -> None:
         self._pipeline = pipeline
         self._inflight = inflight
         self._wait_for_slot = wait_for_slot
         self._new_gate = new_gate
-        self._wait_state = wait_state
+        self._wait_watch = wait_watch
         self._locks = locks
-        self._load = load
         self._acceptance = AcceptanceHandler(pipeline, inflight)
 
     async def submit(self, submission: Submission) -> Created:
@@ -140,7 +137,7 @@ class Submitter:
                 return await self._with_retries(submission)
             except OutcomeUnknown as lost:
                 unknown = lost
-            with self._load.doubted():
+            with self._wait_watch.load.doubted():
                 if unknown.is_throttled:
                     return await self._check_list_once(submission, unknown)
                 found = await self._recover(submission, unknown)
@@ -196,9 +193,10 @@ class Submitter:
             return
         hook = self._pipeline.hook
         since = None if hook is None else anyio.current_time()
-        with self._load.waiting(submission.rank), _bounded(submission):
+        load = self._wait_watch.load
+        with load.waiting(submission.rank), bounded(submission):
             if self._inflight.room_at() > anyio.current_time():
-                self._load.report()
+                load.report()
             await self._wait_for_slot(submission)
         submission.holds_queue_slot = True
         if hook is not None and since is not None:
@@ -241,16 +239,22 @@ class Submitter:
             return submission.accepted
         raise OutcomeUnknown(f"gave up {GRACE:g} s after the call was cancelled")
 
+    def _try_permit(self, submission: Submission) -> RatePermit | None:
+        """Take a permit if the create need not wait for it, as most need not."""
+        if submission.gate is None or submission.attempts > 1:
+            return None
+        return self._pipeline.try_permit(submission.call, submission.terms)
+
     async def _take_permit(
         self, submission: Submission, attempt: ShieldedCall[Created]
     ) -> RatePermit:
         submission.attempts += 1
-        with _bounded(submission):
-            permit = await reported(
+        permit = self._try_permit(submission)
+        if permit is None:
+            permit = await watched(
                 submission,
                 self._pipeline.hook,
-                self._wait_state,
-                self._load,
+                self._wait_watch,
                 lambda: self._pipeline.acquire_permit(
                     submission.call,
                     deadline=submission.deadline,
@@ -430,19 +434,3 @@ class Submitter:
             sent_at=None if since is None else self._pipeline.clock.not_before(since),
             candidates=result.candidates,
         )
-
-
-@contextmanager
-def _bounded(submission: Submission) -> Generator[None]:
-    """Bound a wait by what is left of `max_wait`, and count it.
-
-    Raises:
-        CapacityError: That is over.
-    """
-    began = anyio.current_time()
-    left = submission.max_wait - submission.waited
-    with anyio.CancelScope(deadline=began + left) as scope:
-        yield
-    submission.waited += anyio.current_time() - began
-    if scope.cancelled_caught:
-        raise _create_events.wait_too_long(submission)

@@ -23,6 +23,7 @@ item through its steps.
 
     _admin               reads and changes a folder without a client
     _existing            results in the folder that the journal does not know
+    _object_folder       files in an object store, such as S3
     _folder              paths, the lock, the place, and the file system below
     _outputs             results.jsonl and errors.jsonl
     _audio_files         one track to its file, with tags
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         read_rows as read_rows,
     )
     from finetuning_async.batch._item import BatchItem as BatchItem
+    from finetuning_async.batch._object_folder import folder_of as folder_of
     from finetuning_async.batch._options import Options as Options
     from finetuning_async.batch._worker import (
         Progress as Progress,
@@ -96,6 +98,7 @@ else:
             "._folder": ("Folder",),
             "._input": ("Format", "check_rows", "read_rows"),
             "._item": ("BatchItem",),
+            "._object_folder": ("folder_of",),
             "._options": ("Options",),
             "._worker": ("Progress", "Worker"),
             "..journal": (

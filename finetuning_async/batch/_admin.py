@@ -7,21 +7,27 @@ so no runner may be working there.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetuning_async.batch._folder import Folder
-from finetuning_async.journal import BatchError, Released, Retried, SQLiteStore, step
+from finetuning_async.batch._object_folder import folder_of
+from finetuning_async.journal import BatchError, Released, Retried, step
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Generator, Iterable
 
+    from finetuning_async.batch._folder import Folder
     from finetuning_async.journal import Item, JournalStore, Summary
 
 
-def read_summary(folder: str | os.PathLike[str]) -> Summary:
+def read_summary(
+    folder: str | os.PathLike[str], *, journal: str | os.PathLike[str] | None = None
+) -> Summary:
     """A batch in numbers; a runner may be working there meanwhile.
+
+    Args:
+        folder: The batch's, or its URL.
+        journal: As for `Batch`.
 
     Raises:
         BatchError: There is no batch in this folder, or it cannot be read.
@@ -33,22 +39,30 @@ def read_summary(folder: str | os.PathLike[str]) -> Summary:
             await batch.add([GenerationRequest("rain")])
         print(read_summary("album").as_dict())
     """
-    with _opened_to_read(Folder(Path(folder))) as store:
+    with _opened_to_read(folder_of(folder, journal)) as store:
         return store.summary()
 
 
-def read_held(folder: str | os.PathLike[str]) -> list[Item]:
-    """The items that are held.
+def read_held(
+    folder: str | os.PathLike[str], *, journal: str | os.PathLike[str] | None = None
+) -> list[Item]:
+    """The items that are held; arguments as for `read_summary`.
 
     Raises:
         BatchError: As `read_summary`.
     """
-    with _opened_to_read(Folder(Path(folder))) as store:
+    with _opened_to_read(folder_of(folder, journal)) as store:
         return list(store.rows("held"))
 
 
-def retry_failed(folder: str | os.PathLike[str]) -> int:
+def retry_failed(
+    folder: str | os.PathLike[str], *, journal: str | os.PathLike[str] | None = None
+) -> int:
     """Plan a folder's failed items again; each costs another credit. Returns how many.
+
+    Args:
+        folder: The batch's, or its URL.
+        journal: As for `Batch`.
 
     Raises:
         BatchLockedError: A runner is working there.
@@ -61,16 +75,22 @@ def retry_failed(folder: str | os.PathLike[str]) -> int:
             await batch.add([GenerationRequest("rain")])
         print(retry_failed("album"), "planned again")
     """
-    with _opened_to_change(Folder(Path(folder))) as store:
+    with _opened_to_change(folder_of(folder, journal)) as store:
         return retry_items(store)
 
 
-def release(folder: str | os.PathLike[str], names: Iterable[str]) -> int:
+def release(
+    folder: str | os.PathLike[str],
+    names: Iterable[str],
+    *,
+    journal: str | os.PathLike[str] | None = None,
+) -> int:
     """Declare that held items of a folder made no track; see `Batch.release`.
 
     Args:
-        folder: The batch's.
+        folder: The batch's, or its URL.
         names: As for `Batch.release`.
+        journal: As for `Batch`.
 
     Raises:
         BatchLockedError: A runner is working there.
@@ -86,7 +106,7 @@ def release(folder: str | os.PathLike[str], names: Iterable[str]) -> int:
         except BatchError as error:
             print(error)
     """
-    with _opened_to_change(Folder(Path(folder))) as store:
+    with _opened_to_change(folder_of(folder, journal)) as store:
         return release_items(store, names)
 
 
@@ -122,9 +142,9 @@ def _held(store: JournalStore, name: str) -> Item:
 
 
 @contextmanager
-def _opened_to_read(folder: Folder) -> Generator[SQLiteStore]:
+def _opened_to_read(folder: Folder) -> Generator[JournalStore]:
     _check_is_batch(folder)
-    store = SQLiteStore(folder.journal, read_only=True)
+    store = folder.read_store()
     try:
         yield store
     finally:
@@ -132,11 +152,11 @@ def _opened_to_read(folder: Folder) -> Generator[SQLiteStore]:
 
 
 @contextmanager
-def _opened_to_change(folder: Folder) -> Generator[SQLiteStore]:
+def _opened_to_change(folder: Folder) -> Generator[JournalStore]:
     _check_is_batch(folder)
     folder.open()
     try:
-        store = SQLiteStore(folder.journal)
+        store = folder.open_store()
         try:
             yield store
         finally:
@@ -148,6 +168,6 @@ def _opened_to_change(folder: Folder) -> Generator[SQLiteStore]:
 def _check_is_batch(folder: Folder) -> None:
     if not folder.is_batch:
         raise BatchError(
-            f"{folder.path} contains no batch; give the folder that a batch was run"
+            f"{folder.location} contains no batch; give the folder that a batch was run"
             " with"
         )

@@ -11,6 +11,7 @@ import os
 from collections.abc import Awaitable, Callable
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from finetuning_async._client import AsyncClient
@@ -23,6 +24,7 @@ from finetuning_async._downloads import (
 from finetuning_async._errors import APIStatusError
 from finetuning_async._runtime import in_thread
 from finetuning_async.batch._item import BatchItem
+from finetuning_async.batch._object_folder import ObjectFolder, folder_of
 from finetuning_async.journal import Saved, fold, other_names
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from finetuning_async.journal import Item
 
 logger = logging.getLogger("finetuning_async")
+
+_TAKEN: Final = "%s exists and does not belong to this batch; the track is saved as %s"
 
 CHUNK: Final = 1 << 16
 """Bytes of two files that are compared at a time."""
@@ -69,6 +73,8 @@ async def save(
     part = folder.unfinished / item.file
     url = item.result.get("audio_url")
     await fetch(client, item.entry.track_id or "", url, part)
+    if isinstance(folder, ObjectFolder):
+        return await in_thread(_upload, part, folder, item, options)
     name, size = await in_thread(_finish, part, folder.path, item, options)
     await in_thread(_sync_folder, await place_file(part, folder.path / name))
     return Saved(size=size, file=None if name == item.file else name)
@@ -82,7 +88,8 @@ def into(folder: str | os.PathLike[str]) -> Save:
     they share.
 
     Args:
-        folder: Holds a folder for each batch, of the batch's name.
+        folder: Holds a folder for each batch, of the batch's name; or the URL of an
+            object store, such as ``s3://bucket/music/`` (extra ``objects``).
 
     Example:
         import procrastinate
@@ -91,6 +98,8 @@ def into(folder: str | os.PathLike[str]) -> Save:
         app = procrastinate.App(connector=procrastinate.PsycopgConnector())
         Batches(app, client=AsyncClient, save=into("/mnt/music"))
     """
+    if "://" in os.fspath(folder):
+        return _into_store(os.fspath(folder))
     path = Path(folder)
 
     async def save(client: AsyncClient, item: BatchItem) -> None:
@@ -103,14 +112,27 @@ def into(folder: str | os.PathLike[str]) -> Save:
     return save
 
 
+def _into_store(url: str) -> Save:
+    objects = folder_of(url)
+    assert isinstance(objects, ObjectFolder)  # noqa: S101 - a URL is one
+
+    async def save(client: AsyncClient, item: BatchItem) -> None:
+        url = item.result.get("audio_url")
+        with TemporaryDirectory(prefix="finetuning-") as scratch:
+            part = Path(scratch) / "part.mp3"
+            await fetch(client, item.generation_id or "", url, part)
+            body = await in_thread(part.read_bytes)
+        name = await in_thread(objects.store_as, item.file, item.key, body, body)
+        if name != item.file:
+            logger.warning(_TAKEN, f"{objects.location}{item.file}", name)
+
+    return save
+
+
 def _move_into_place(part: Path, target: Path, key: str) -> None:
     name = free_name(part, target.parent, target.name, key)
     if name != target.name:
-        logger.warning(
-            "%s exists and does not belong to this batch; the track is saved as %s",
-            target,
-            name,
-        )
+        logger.warning(_TAKEN, target, name)
     part.replace(target.with_name(name))
 
 
@@ -141,14 +163,26 @@ def _finish(part: Path, folder: Path, item: Item, options: Options) -> tuple[str
     # tried with the plain download first, and again once it is tagged.
     name = free_name(part, folder, item.saved_as, item.key)
     if options.check:
-        _check(part, item, folder / name)
+        _check(part.read_bytes(), item, folder / name)
     if options.metadata or options.tags:
-        _write_tags(part, item)
+        part.write_bytes(_tagged(part.read_bytes(), item))
         if name != item.saved_as:
             name = free_name(part, folder, item.saved_as, item.key)
     with part.open("rb+") as file:  # Windows syncs no file that is open to read only
         os.fsync(file.fileno())
     return name, part.stat().st_size
+
+
+def _upload(part: Path, folder: ObjectFolder, item: Item, options: Options) -> Saved:
+    """Check a download, tag it, and write it as an object."""
+    plain = body = part.read_bytes()
+    if options.check:
+        _check(plain, item, f"{folder.location}{item.saved_as}")
+    if options.metadata or options.tags:
+        body = _tagged(plain, item)
+    name = folder.store_as(item.saved_as, item.key, body, plain)
+    part.unlink()
+    return Saved(size=len(body), file=None if name == item.file else name)
 
 
 def free_name(part: Path, folder: Path, name: str, key: str) -> str:
@@ -187,14 +221,14 @@ def _may_replace(path: Path, whole: Path) -> bool:
     return True
 
 
-def _check(part: Path, item: Item, path: Path) -> None:
+def _check(audio: bytes, item: Item, place: object) -> None:
     """Log what is wrong with a download."""
     asked = json.loads(item.body).get("duration")
-    for problem in find_problems(part.read_bytes(), asked):
-        logger.warning("%s %s; it is kept, and was paid for", path, problem)
+    for problem in find_problems(audio, asked):
+        logger.warning("%s %s; it is kept, and was paid for", place, problem)
 
 
-def _write_tags(part: Path, item: Item) -> None:
+def _tagged(audio: bytes, item: Item) -> bytes:
     result = item.result
     frames = music_frames(
         {
@@ -206,7 +240,7 @@ def _write_tags(part: Path, item: Item) -> None:
             "id": item.entry.track_id,
         }
     )
-    part.write_bytes(with_tags(part.read_bytes(), frames))
+    return with_tags(audio, frames)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, Self
 
 import anyio
@@ -14,9 +13,9 @@ from finetuning_async._runtime import in_thread
 from finetuning_async._session import session_of
 from finetuning_async.batch._admin import release_items, retry_items
 from finetuning_async.batch._existing import Existing, check_tracks, existing_error
-from finetuning_async.batch._folder import Folder, claim_place
 from finetuning_async.batch._input import check_rows
 from finetuning_async.batch._item import BatchItem
+from finetuning_async.batch._object_folder import folder_of
 from finetuning_async.batch._options import OnExisting, Options
 from finetuning_async.batch._outputs import Outputs
 from finetuning_async.batch._run import Run
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async.journal import Added, OnDoubt, Summary
+    from finetuning_async.journal import Added, JournalStore, OnDoubt, Summary
 
 logger = logging.getLogger("finetuning_async")
 
@@ -71,7 +70,11 @@ class Batch:
 
     Args:
         client: Creates and downloads; not closed here.
-        folder: Where files are saved; created if needed.
+        folder: Where files are saved, created if needed; or the URL of an object store,
+            such as ``s3://bucket/album/`` (extra ``objects``).
+        journal: For an object store, where the journal is: a folder, or a
+            ``postgresql://`` URL (extra ``postgres``). By default it is in a folder of
+            the user's state directory. Two runs with one journal know of each other.
         on_unknown: What to do with a create whose response was lost and that is not
             listed. It is sent again if, at least five minutes later, a complete listing
             shows a later create of this batch and the credits show no charge; or, if
@@ -99,6 +102,7 @@ class Batch:
         client: AsyncClient,
         folder: str | os.PathLike[str],
         *,
+        journal: str | os.PathLike[str] | None = None,
         on_unknown: OnDoubt = "hold",
         max_credits: int | None = None,
         metadata: bool = False,
@@ -108,7 +112,7 @@ class Batch:
         options: Options | None = None,
     ) -> None:
         self._client = client
-        self._folder = Folder(Path(folder))
+        self._folder = folder_of(folder, journal)
         self._options = options or Options(
             on_unknown=on_unknown,
             max_credits=max_credits,
@@ -121,13 +125,13 @@ class Batch:
         self._existing: Existing | None = None
         self._run: Run | None = None
         self._last_run: Run | None = None
-        self._store: SQLiteStore
+        self._store: JournalStore
         self._journal: Journal
         self._outputs = Outputs(self._folder)
         self._tasks: TaskGroup
 
     def __repr__(self) -> str:
-        return f"<Batch {self._folder.path}>"
+        return f"<Batch {self._folder.location}>"
 
     async def __aenter__(self) -> Self:
         await in_thread(self._open)
@@ -152,12 +156,8 @@ class Batch:
                     self._folder.path,
                     kind,
                 )
-            self._store = SQLiteStore(self._folder.journal)
-            try:
-                claim_place(self._store, self._folder.journal)
-            except BaseException:
-                self._store.close()
-                raise
+            take_over = self._options.existing != "refuse"
+            self._store = self._folder.open_store(take_over=take_over)
         except BaseException:
             self._folder.remove_if_new()
             self._folder.close()
@@ -245,13 +245,18 @@ class Batch:
         self._existing = None  # it is out of date once these rows are added
         mode = self._options.existing
         if outcomes and mode == "refuse":
-            raise existing_error(self._folder.path, outcomes)
+            raise existing_error(self._folder.location, outcomes)
         if outcomes and mode == "adopt":
             await check_tracks(
-                self._client, self._folder.path, [one for _, one in outcomes]
+                self._client, self._folder.location, [one for _, one in outcomes]
             )
+            if not isinstance(self._store, SQLiteStore):
+                raise BatchError(
+                    'existing="adopt" (--adopt) needs a journal in a folder, not in a'
+                    " database"
+                )
             entries = {item.key: step(Entry(), one)[0] for item, one in outcomes}
-            return await self._journal.call(add, items, entries)
+            return await self._journal.call(self._store.add, items, entries)
         if outcomes:
             await in_thread(self._outputs.set_aside)
         # Items get names that no file there has: the names of the outputs and messages
@@ -265,7 +270,7 @@ class Batch:
         if await self._journal.call(self._store.read_note, ACCOUNT) is None:
             return
         try:
-            session, name = session_of(self._client), str(self._folder.path)
+            session, name = session_of(self._client), self._folder.location
             await bind_account(session, self._journal, name)
         except BatchError:
             raise
@@ -291,7 +296,7 @@ class Batch:
                 "this batch is already running; iterate to the end of that run first"
             )
         results = Results()
-        folder = self._folder.path
+        folder = self._folder.audio
         self._run = self._last_run = Run(
             self._client,
             self._folder,

@@ -116,7 +116,7 @@ class Existing:
 
 
 def existing_error(
-    folder: Path, outcomes: Sequence[tuple[NewItem, Adopted]]
+    folder: str, outcomes: Sequence[tuple[NewItem, Adopted]]
 ) -> BatchError:
     """The error for rows that a folder shows as made, but its journal does not know."""
     item, outcome = outcomes[0]
@@ -133,7 +133,7 @@ def existing_error(
 
 
 async def check_tracks(
-    client: AsyncClient, folder: Path, outcomes: Iterable[Adopted]
+    client: AsyncClient, folder: str, outcomes: Iterable[Adopted]
 ) -> None:
     """Check that the tracks to adopt belong to this account, and can be downloaded.
 
@@ -141,7 +141,7 @@ async def check_tracks(
         BatchError: They do not, or cannot.
         FinetuningError: The tracks could not be listed.
     """
-    results = folder / "results.jsonl"
+    results = f"{folder.rstrip('/')}/results.jsonl"
     tracks = [one for one in outcomes if one.track_id is not None and one.result]
     wanted = {str(one.track_id) for one in tracks}
     if len(wanted) < len(tracks):

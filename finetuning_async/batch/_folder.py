@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from finetuning_async.journal import BatchError, BatchLockedError
+from finetuning_async.journal import BatchError, BatchLockedError, SQLiteStore
 
 try:
     from filelock import FileLock, Timeout
@@ -61,10 +61,20 @@ class Folder:
 
     Args:
         path: Its folder.
+
+    Attributes:
+        path: The folder.
+        location: Where the files go, for messages.
+        audio: The folder that the files go into; `None` if they go elsewhere.
+        results: The output with the items that are done.
+        errors: The output with the others.
+        unfinished: The folder of unfinished downloads.
     """
 
     def __init__(self, path: Path) -> None:
         self.path: Path = path
+        self.location: str = str(path)
+        self.audio: Path | None = path
         self.results: Path = path / "results.jsonl"
         self.errors: Path = path / "errors.jsonl"
         self.unfinished: Path = path / JOURNAL_FOLDER / "unfinished"
@@ -114,6 +124,31 @@ class Folder:
             raise BatchError(
                 f"{self.path} cannot be used as the folder of a batch: {what}"
             ) from error
+
+    def open_store(self, *, take_over: bool = False) -> JournalStore:
+        """Open the journal, to work on it.
+
+        Args:
+            take_over: Whether the files may be those of another journal.
+
+        Raises:
+            BatchError: It is a copy whose original is still there.
+        """
+        del take_over  # files here that the journal does not know are looked at later
+        store = SQLiteStore(self.journal)
+        try:
+            claim_place(store, self.journal)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def read_store(self) -> JournalStore:
+        """Open the journal to read it, beside a runner that may be at work."""
+        return SQLiteStore(self.journal, read_only=True)
+
+    def publish(self, output: Path) -> None:
+        """Make an output that was written visible where the files are: it is there."""
 
     def _check_free_space(self) -> None:
         """Check that at least the journal can be written.

@@ -11,7 +11,7 @@ import json
 import logging
 from contextlib import ExitStack
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from finetuning_async._downloads import place_now
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
+FEW_LINES: Final = 10
+"""New lines of an output, at least, for which it is copied to an object store."""
+
 
 class Outputs:
     """The two files of a batch.
@@ -37,6 +40,7 @@ class Outputs:
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._open: dict[Path, TextIO] = {}
+        self._unpublished: dict[Path, tuple[int, int]] = {}
 
     def rewrite(self, items: Iterable[Item]) -> None:
         """Rewrite both from items in their order."""
@@ -55,6 +59,8 @@ class Outputs:
         # Both are complete before one of them is replaced.
         for target in files:
             place_now(self._unfinished(target), target)
+            self._folder.publish(target)
+        self._unpublished.clear()
 
     def set_aside(self) -> None:
         """Rename what has their names and is not empty; it is not of this batch."""
@@ -79,6 +85,22 @@ class Outputs:
         file.write(line_of(item))
         # Flushed for readers, not synced: after a power cut the next run writes it.
         file.flush()
+        self._publish_now_and_then(target)
+
+    def _publish_now_and_then(self, target: Path) -> None:
+        """Publish an output that has grown by a tenth, so that all of it is not much.
+
+        What cannot be published now is published with later lines, or at the end.
+        """
+        published, lines = self._unpublished.get(target, (0, 0))
+        lines += 1
+        if lines - published >= max(FEW_LINES, published / 10):
+            try:
+                self._folder.publish(target)
+            except OSError as error:
+                logger.warning("%s; trying again later", error)
+            published = lines
+        self._unpublished[target] = published, lines
 
     def close(self) -> None:
         """Close both."""

@@ -334,7 +334,7 @@ class ItemDoor(Door):
                     raise
                 logger.warning("%s was not saved: %s; retrying", item.name, error)
             except OSError as error:
-                run.pause("disk", f"{run.folder.path}: {error}")
+                run.pause("disk", f"{run.folder.location}: {error}")
                 return 0.0
             await anyio.sleep(delay)
         return 0.0
@@ -346,7 +346,7 @@ class ItemDoor(Door):
         if saved.file not in (None, item.saved_as):
             logger.warning(
                 "%s exists and does not belong to this batch; %s is saved as %s",
-                run.folder.path / item.saved_as,
+                f"{run.folder.location.rstrip('/')}/{item.saved_as}",
                 item.name,
                 saved.file,
             )

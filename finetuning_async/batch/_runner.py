@@ -60,7 +60,7 @@ class Runner:
         """
         # First of all: it shows that the key is valid and of the right account, and
         # brings a response that shows the service's time.
-        name = str(self._run.folder.path)
+        name = self._run.folder.location
         await bind_account(self._engine.service, self._journal, name)
         await self._journal.refresh_counts()
         await self._check_results()
@@ -114,10 +114,10 @@ class Runner:
         outcomes = await self._journal.call(find_outcomes) if existing.lines else []
         mode = run.options.existing
         if outcomes and mode == "refuse":
-            raise existing_error(run.folder.path, outcomes)
+            raise existing_error(run.folder.location, outcomes)
         if outcomes and mode == "adopt":
             await check_tracks(
-                run.client, run.folder.path, [one for _, one in outcomes]
+                run.client, run.folder.location, [one for _, one in outcomes]
             )
             for item, outcome in outcomes:
                 await self._record(item, outcome)

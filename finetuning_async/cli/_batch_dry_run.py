@@ -22,12 +22,11 @@ from finetuning_async.cli._output import (
     yes_or_no,
 )
 from finetuning_async.cli._tables import print_fields
-from finetuning_async.journal import ItemFactory, NewItem, SQLiteStore
+from finetuning_async.journal import ItemFactory, NewItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
     from finetuning_async import Account, AsyncClient
     from finetuning_async.cli._batch_settings import RunSettings
@@ -65,7 +64,7 @@ async def dry_run(settings: RunSettings, connect: Connect) -> int:
         BatchError: A run would be rejected.
         FinetuningError: The service rejects the key.
     """
-    account_note, known = _read_existing_batch(settings.out)
+    account_note, known = _read_existing_batch(settings.folder())
     plan = _plan(settings, known)
     # At the speed of the service; a faster emulator divides all of it.
     queue = settings.queue or settings.assumed_queue
@@ -133,12 +132,11 @@ def _plan(settings: RunSettings, known: list[Item]) -> _Plan:
     return _Plan(len(items), len(items) - len(new), [*left, *new])
 
 
-def _read_existing_batch(path: Path) -> tuple[str | None, list[Item]]:
+def _read_existing_batch(folder: Folder) -> tuple[str | None, list[Item]]:
     """The account of an existing batch, and its items; nothing if there is none."""
-    folder = Folder(path)
     if not folder.is_batch:
         return None, []
-    store = SQLiteStore(folder.journal, read_only=True)
+    store = folder.read_store()
     try:
         return store.read_note(ACCOUNT), list(store.rows())
     finally:
@@ -153,11 +151,12 @@ def _adoptable_keys(
     Raises:
         BatchError: A run would be rejected.
     """
-    if not settings.out.is_dir():
+    folder = settings.folder()
+    if folder.audio is not None and not folder.audio.is_dir():
         return set()
-    found = Existing.read(Folder(settings.out)).without(known).outcomes(items)
+    found = Existing.read(folder).without(known).outcomes(items)
     if found and settings.options.existing == "refuse":
-        raise existing_error(settings.out, found)
+        raise existing_error(folder.location, found)
     return (
         {item.key for item, _ in found}
         if settings.options.existing == "adopt"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from finetuning_async import AsyncClient
-from finetuning_async.batch import Batch, BatchInputError, Folder, Options
+from finetuning_async.batch import Batch, BatchInputError, Options
 from finetuning_async.cli._batch_dry_run import dry_run
 from finetuning_async.cli._batch_settings import RunSettings
 from finetuning_async.cli._batch_summary import exit_code, show
@@ -72,7 +72,7 @@ def execute(
     settings = RunSettings(
         common=common, url=url, key=key, speed=speed, options=options, **arguments
     )
-    if settings.source is None and not Folder(settings.out).is_batch:
+    if settings.source is None and not settings.folder().is_batch:
         raise InvalidInputError(
             f"{settings.out} contains no batch. To start one, give an INPUT"
         )
@@ -108,7 +108,12 @@ async def _run(settings: RunSettings) -> int:
     with anyio.CancelScope() as scope:
         async with (
             _connected(settings) as client,
-            Batch(client, settings.out, options=settings.options) as batch,
+            Batch(
+                client,
+                settings.out,
+                journal=settings.journal,
+                options=settings.options,
+            ) as batch,
         ):
             async with background_task(partial(_stop_on_signal, batch, scope, stopped)):
                 await _process(settings, client, batch)

@@ -11,14 +11,14 @@ import attrs
 
 from finetuning_async import RateLimit, RateLimits
 from finetuning_async._secrets import ApiKey
-from finetuning_async.batch import Format, Options, read_rows
+from finetuning_async.batch import Format, Options, folder_of, read_rows
 from finetuning_async.cli._config import on_loopback
 from finetuning_async.cli._options import CommonOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from finetuning_async.batch import Row
+    from finetuning_async.batch import Folder, Row
 
 
 @attrs.frozen(kw_only=True)
@@ -34,7 +34,8 @@ class RunSettings:
     url: str
     key: ApiKey
     source: str | None
-    out: Path
+    out: Path | str
+    journal: str | None
     format_: Format | None
     dry_run: bool
     as_json: bool
@@ -54,6 +55,14 @@ class RunSettings:
             reads=RateLimit(60, per=per),
             queue=self.queue,
         )
+
+    def folder(self) -> Folder:
+        """The folder of the batch.
+
+        Raises:
+            InvalidRequestError: It cannot be one.
+        """
+        return folder_of(self.out, self.journal)
 
     def rows(self) -> Iterator[Row]:
         """The rows of the input.

@@ -4,7 +4,8 @@ A track's states are sent as server-sent events to those who may see it. Every l
 is one more waiter of the account's one poll loop, so a thousand browsers cost no more
 reads than one. The events:
 
-- ``state``: a track as `public` returns it; the event id is its status;
+- ``state``: a track as `public` returns it, with its ``progress``; the event id is its
+  status;
 - ``problem``: the stream ends without a final state; ``code`` and ``message``.
 
 A browser's ``EventSource`` reconnects when a stream ends. If it has seen the end, its
@@ -32,7 +33,7 @@ from finetuning_async._errors import FinetuningError
 from finetuning_async._types import FINAL_STATUSES
 from finetuning_async.fastapi._errors import answer_to
 from finetuning_async.fastapi._lifespan import STOP_GRACE, Client
-from finetuning_async.fastapi._models import fields_of
+from finetuning_async.fastapi._models import ProgressResponse, fields_of
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -139,10 +140,20 @@ async def event_stream(
     try:
         async with aclosing(client.watch(track_id, timeout=timeout)) as states:
             async for track in states:
-                yield _event("state", public(track), track.status)
+                shown = {**public(track), "progress": _progress(client, track)}
+                yield _event("state", shown, track.status)
     except FinetuningError as error:
         response = json.loads(bytes(answer_to(error).body))
         yield _event("problem", response["error"])
+
+
+def _progress(
+    client: AsyncClient, track: Generation | SoundEffect
+) -> dict[str, float] | None:
+    """How far a track is, for a bar that a browser moves on until the next event."""
+    if track.is_final:
+        return None
+    return ProgressResponse.of(client.progress(track)).model_dump()
 
 
 def _event(

@@ -96,7 +96,10 @@ class Reconciliation:
         Raises:
             FinetuningError: There was no response yet, and none could be had.
         """
-        if self._service.account.service_time() is None and not self._has_asked:
+        moment = self._service.account.service_time()
+        if moment is not None:
+            return moment
+        if not self._has_asked:
             self._has_asked = True  # a gateway may remove the dates of all responses
             await read_account(self._service)
         return await self.known_now()

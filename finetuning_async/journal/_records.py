@@ -58,6 +58,8 @@ REMOVED: Final = "?"
 DIGEST_LENGTH: Final = 32
 """Hexadecimal characters at the end of the key of an item without a `custom_id`."""
 
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
+
 SHORT_LENGTH: Final = 12
 """How many of them are shown as the item's name."""
 
@@ -264,7 +266,7 @@ def _parameters(request: AnyRequest) -> dict[str, Any]:
 
 
 def _json(parameters: dict[str, Any]) -> str:
-    return json.dumps(parameters, sort_keys=True, ensure_ascii=False)
+    return _ENCODER.encode(parameters)
 
 
 def without_secrets(text: str) -> str:

@@ -54,7 +54,7 @@ def new_values(item: NewItem) -> tuple[object, ...]:
 def entry_values(entry: Entry) -> tuple[object, ...]:
     """The values of `ENTRY_COLUMNS`."""
     found: list[Any] = list(_ENTRY(entry))
-    found[_FORMER] = json.dumps(entry.former)
+    found[_FORMER] = json.dumps(entry.former) if entry.former else "[]"
     return tuple(map(_storable, found))
 
 

@@ -18,6 +18,7 @@ psycopg (``pip install 'finetuning-async[postgres]'``).
     _journal         PostgresJournal: a client's journal in a database
     _journal_store   PostgresStore: a journal in tables, for workers on many machines
     _journal_schema  its tables, and those of earlier versions
+    _runner_lock     one runner of a batch at a time
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         PostgresRateLimiter as PostgresRateLimiter,
         check_conninfo as check_conninfo,
     )
+    from finetuning_async.postgres._runner_lock import RunnerLock as RunnerLock
 else:
     __getattr__ = lazy_exports(
         __name__,
@@ -50,6 +52,7 @@ else:
             "._journal": ("PostgresJournal",),
             "._journal_store": ("PostgresStore",),
             "._limiter": ("PostgresRateLimiter", "check_conninfo"),
+            "._runner_lock": ("RunnerLock",),
         },
     )
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetuning_async._coordination import TIMEOUT, StoreLimiter
-from finetuning_async._errors import InvalidRequestError
+from finetuning_async._runtime import state_folder
 from finetuning_async.shared._clock import SystemClock
 from finetuning_async.shared._store import FileStore
 
 if TYPE_CHECKING:
+    import os
+
     from finetuning_async.shared._clock import Clock
 
 
@@ -55,7 +56,7 @@ class SharedRateLimiter(StoreLimiter):
         clock: Clock | None = None,
     ) -> None:
         rng = random.SystemRandom()
-        directory = _state_directory() if folder is None else Path(folder)
+        directory = state_folder("folder") if folder is None else Path(folder)
         machine_clock = SystemClock() if clock is None else clock
 
         def connect(name: str) -> FileStore:
@@ -66,23 +67,3 @@ class SharedRateLimiter(StoreLimiter):
 
 def _hashed(account: str) -> str:
     return hashlib.sha256(account.encode()).hexdigest()[:32]
-
-
-def _state_directory() -> Path:
-    """Return the user's own folder: programs started in different folders share it.
-
-    Raises:
-        InvalidRequestError: The user has none, as in some containers.
-    """
-    for name in ("XDG_STATE_HOME", "LOCALAPPDATA"):
-        given = Path(os.environ.get(name, ""))
-        if given.is_absolute():  # else ignored, as the XDG specification demands
-            return given / "finetuning"
-    try:
-        return Path.home() / ".local" / "state" / "finetuning"
-    except RuntimeError:
-        pass
-    allowed = (
-        "given, as the user has no home folder; set XDG_STATE_HOME, or pass folder="
-    )
-    raise InvalidRequestError("folder", None, allowed)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 AWAITED: Final = frozenset({"on_progress", "on_submitted", "on_update"})
 """Callbacks whose result the async client awaits."""
 
-REPORTED: Final = frozenset({"on_waiting"})
+REPORTED: Final = frozenset({"on_track_progress", "on_waiting"})
 """Callbacks that only hear of something."""
 
 SOURCES: Final = frozenset({"requests"})
@@ -57,11 +57,11 @@ def _may_block(source: object) -> bool:
 
 
 def _reported(callback: Callable[..., object], inbox: Inbox) -> Callable[..., None]:
-    def call(event: Any) -> None:
+    def call(*args: Any) -> None:
         with log_exceptions(f"calling {callback!r}"):
-            callback(event)
+            callback(*args)
 
-    return lambda event: inbox.put(partial(call, event))
+    return lambda *args: inbox.put(partial(call, *args))
 
 
 def _awaited(

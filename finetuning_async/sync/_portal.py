@@ -16,6 +16,9 @@ import atexit
 import os
 import weakref
 from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
 from queue import SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -55,6 +58,7 @@ class Portal:
         self._starting = Lock()
         self._thread: LoopThread | None = None
         self.is_closed: bool = False
+        _load_all()
         _portals.add(self)
 
     def thread(self) -> LoopThread:
@@ -171,6 +175,37 @@ class Portal:
         if thread is not None:
             _left_to_parents.append(thread)
             self._was_forked = True
+
+
+WINGS: Final = (
+    "_runtime",
+    "_api",
+    "_pacing",
+    "_coordination",
+    "_http",
+    "_downloads",
+    "_polling",
+    "_submission",
+    "_session",
+    "_resources",
+)
+OF_OTHERS: Final = ("anyio._backends._asyncio", "httpcore._backends.anyio")
+
+
+@cache
+def _load_all() -> None:
+    """Import what a first call would import, in the loop's thread.
+
+    A fork in the midst of that would leave the child with half of a module, for whose
+    other half it would wait for ever.
+    """
+    for wing in WINGS:
+        package = import_module(f"finetuning_async.{wing}")
+        for found in iter_modules(package.__path__, f"{package.__name__}."):
+            import_module(found.name)
+    for name in OF_OTHERS:
+        with suppress(ImportError):  # another version has it elsewhere
+            import_module(name)
 
 
 def _check_other(thread: LoopThread) -> None:

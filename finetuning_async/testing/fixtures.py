@@ -1,4 +1,4 @@
-"""Fixtures for your own test suite: `emulator` and `client`.
+"""Fixtures for your own test suite: `emulator`, `client` and `jumping_clock`.
 
 In ``conftest.py``, with anyio's pytest plugin and ``anyio_mode = "auto"``:
 
@@ -21,6 +21,11 @@ With pytest-asyncio 1.4 or newer the first line is enough: a test that uses one 
 fixtures runs in a loop whose clock jumps. The two plugins cannot run the same test.
 
 Override `emulator_settings` to change the service.
+
+`jumping_clock` is for tests that need the clock and nothing else of this package; it
+needs no extra. It lets pytest-asyncio run a test in such a loop; under anyio's plugin,
+where the fixture `anyio_backend` decides, it makes sure of that. The page
+``guides/virtual-time.md`` says what such a clock does, and what it cannot do.
 """
 
 from __future__ import annotations
@@ -29,20 +34,39 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import httpx
 import pytest
 
-from finetuning_async._client import AsyncClient
-from finetuning_async.emulator import Emulator
 from finetuning_async.testing._clock import JumpingEventLoop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
+    from finetuning_async._client import AsyncClient
+    from finetuning_async.emulator import Emulator
+
 T = TypeVar("T")
 
 NAME: Final = "finetuning_async.testing.fixtures"
+
+
+OURS: Final = frozenset({"emulator", "client", "jumping_clock"})
+"""Fixtures whose tests run under a clock that jumps."""
+
+
+@pytest.fixture
+def jumping_clock(request: pytest.FixtureRequest) -> None:
+    """A clock that jumps over waits, for this test; it has no value."""
+    if _uses_pytest_asyncio(request.node):
+        _check_plugin(request)
+    elif "anyio_backend" in _fixtures_of(request.node):
+        backend = request.getfixturevalue("anyio_backend")
+        _, options = (backend, {}) if isinstance(backend, str) else backend
+        if not _jumps(options):
+            wrong = "a clock that jumps needs return jumping_backend(...)"
+            pytest.fail(
+                f"{NAME}: {wrong} from the fixture anyio_backend", pytrace=False
+            )
 
 
 @pytest.fixture
@@ -55,10 +79,10 @@ async def _emulator(
     request: pytest.FixtureRequest, emulator_settings: dict[str, Any]
 ) -> AsyncGenerator[Emulator]:
     """The service, in this process, for one test."""
-    if _uses_pytest_asyncio(
-        request.node
-    ) and not request.config.pluginmanager.has_plugin(NAME):
-        pytest.fail(f'pytest-asyncio needs pytest_plugins = ["{NAME}"]', pytrace=False)
+    from finetuning_async.emulator import Emulator  # needs an extra
+
+    if _uses_pytest_asyncio(request.node):
+        _check_plugin(request)
     service = Emulator(**emulator_settings)
     async with _in_one_task(service) if _uses_pytest_asyncio(request.node) else service:
         yield service
@@ -66,6 +90,10 @@ async def _emulator(
 
 async def _client(emulator: Emulator) -> AsyncGenerator[AsyncClient]:
     """A client of the emulator."""
+    import httpx
+
+    from finetuning_async._client import AsyncClient
+
     async with (
         httpx.AsyncClient(transport=emulator.transport()) as http,
         AsyncClient(
@@ -135,6 +163,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         vars(fixture)["_loop_scope"] = getattr(item, "_loop_scope", None)
 
 
+def _check_plugin(request: pytest.FixtureRequest) -> None:
+    """Fail unless this module is a plugin: only then its hooks are called."""
+    if not request.config.pluginmanager.has_plugin(NAME):
+        pytest.fail(f'pytest-asyncio needs pytest_plugins = ["{NAME}"]', pytrace=False)
+
+
+def _jumps(options: Mapping[str, Any]) -> bool:
+    """Whether anyio's options for an event loop are of `jumping_backend`."""
+    return options.get("loop_factory") is JumpingEventLoop or "clock" in options
+
+
 def _check_plugins(item: pytest.Item) -> None:
     if "anyio_backend" in _fixtures_of(item):
         wrong = (
@@ -161,7 +200,7 @@ def _uses_pytest_asyncio(item: Any) -> bool:
 
 
 def _uses_our_fixtures(item: pytest.Item) -> bool:
-    return not {"emulator", "client"}.isdisjoint(_fixtures_of(item))
+    return not OURS.isdisjoint(_fixtures_of(item))
 
 
 def _fixtures_of(item: pytest.Item) -> list[str]:

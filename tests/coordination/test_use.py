@@ -17,12 +17,12 @@ from finetuning_async import (
     InvalidRequestError,
     RateLimits,
 )
+from finetuning_async._runtime import state_folder
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.postgres import PostgresRateLimiter
 from finetuning_async.procrastinate import Batches
 from finetuning_async.redis import RedisRateLimiter
 from finetuning_async.shared import SharedRateLimiter
-from finetuning_async.shared._limiter import _state_directory
 from tests._emulated_client import emulated
 from tests.coordination._store_setups import LoopClock
 
@@ -64,7 +64,7 @@ def test_the_file_is_where_all_programs_of_the_user_look(
     monkeypatch.delenv("LOCALAPPDATA", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", "states")  # relative, so ignored
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert _state_directory() == tmp_path / ".local/state/finetuning"
+    assert state_folder("folder") == tmp_path / ".local/state/finetuning"
 
     def homeless() -> Path:
         raise RuntimeError

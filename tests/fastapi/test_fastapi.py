@@ -113,6 +113,11 @@ async def test_a_listener_gets_each_state_and_the_end() -> None:
         assert [name for name, _ in events] == ["state"] * 3
         states = [data["status"] for _, data in events]
         assert states == ["pending", "processing", "completed"]
+        expected = [
+            data["progress"] and data["progress"]["expected"] for _, data in events
+        ]
+        assert expected == [70.0, 70.0, None]
+        assert 4 < events[1][1]["progress"]["elapsed"] < 8
         assert events[-1][1]["is_final"]
         assert events[-1][1]["audio_url"]
         assert "webhook" not in response.text

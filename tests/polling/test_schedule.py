@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from math import inf
 
 import pytest
@@ -196,3 +197,19 @@ def test_a_status_is_due_sooner_while_tracks_fail_or_once_it_is_overdue(
     assert estimator.status_due_by(50.0, end=inf, now=40.0) == 50.0 + sooner
     later = 30.0 + FAILURE_REMEMBERED * scale
     assert estimator.status_due_by(50.0, end=inf, now=later) == 50.0 + usual
+
+
+def test_a_person_who_waits_hurries_reads_and_leaves_some_for_last_looks() -> None:
+    pacer = ReadPacer(limit=60, per=60.0)
+    pacer.hurried, now, reads = 1, 0.0, list[float]()
+    while now < 60:
+        now = max(now, pacer.next_slot())
+        pacer.use_slots(now)
+        reads.append(now)
+    early = [b - a for a, b in pairwise(reads)][:9]
+    assert max(early) == pytest.approx(pacer.interval / 3)
+    # 42 for polling, and of the 15 reserved ones the first ten.
+    assert len([at for at in reads if at < 60]) <= 42 + 10 + 1
+    assert pacer.next_slot(last_look=True) <= now
+    pacer.hurried = 0
+    assert pacer.pause == pacer.interval

@@ -1,33 +1,42 @@
-"""Flask: one client per process, in a portal's event loop, shared by all threads."""
+"""Flask: one client for all threads and, after a fork, one event loop per process.
 
-import atexit
-from contextlib import ExitStack
-from functools import partial
+gunicorn --workers=4 --threads=8 --preload flask_app:app
+"""
 
-from anyio.from_thread import start_blocking_portal
-from flask import Flask, jsonify, request
+from collections.abc import Iterator
+
+from flask import Flask, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from finetuning_async import AsyncClient, FinetuningError
+from finetuning_async import FinetuningError
+from finetuning_async.sync import Client
 
-stack = ExitStack()
-atexit.register(stack.close)
-portal = stack.enter_context(start_blocking_portal())
-client = stack.enter_context(portal.wrap_async_context_manager(AsyncClient()))
+client = Client(rate_limiter="shared")  # by all processes of this machine
 
 app = Flask(__name__)
 
 
 @app.post("/tracks")
 def create() -> ResponseReturnValue:
-    start = partial(client.generations.create, request.form["tags"], timeout=20)
-    return jsonify(id=portal.call(start).id), 202
+    track = client.generations.create(request.form["tags"], timeout=20)
+    return jsonify(id=track.id), 202
 
 
 @app.get("/tracks/<track_id>")
 def show(track_id: str) -> ResponseReturnValue:
-    track = portal.call(client.generations.get, track_id)
+    track = client.generations.get(track_id)
     return jsonify(id=track.id, status=track.status, audio=track.audio_url)
+
+
+@app.get("/tracks/<track_id>/audio")
+def audio(track_id: str) -> Response:
+    track = client.generations.get(track_id)
+
+    def chunks() -> Iterator[bytes]:
+        with client.open_audio(track) as stream:
+            yield from stream
+
+    return Response(chunks(), mimetype="audio/mpeg")
 
 
 @app.errorhandler(FinetuningError)

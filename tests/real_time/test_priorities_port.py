@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
-from finetuning_async import AsyncClient, CapacityError, CreateWaiting
-from finetuning_async.emulator import Emulator, serve
+from finetuning_async import (
+    AsyncClient,
+    CapacityError,
+    CreateWaiting,
+    RateLimit,
+    RateLimits,
+)
+from finetuning_async.emulator import Emulator, Fault, serve
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
 
 pytestmark = pytest.mark.real_time
 
@@ -55,6 +65,64 @@ async def test_a_person_waits_a_gap_behind_a_batch_whose_creates_go_evenly() -> 
         assert sorted(gaps)[len(gaps) // 2] == pytest.approx(GAP, rel=0.3)
         assert sum(name.startswith("a person") for name in sent) == 3
         assert emulator.count(status=429) == 0
+
+
+async def test_one_that_is_overtaken_is_refused_long_before_its_time_is_over() -> None:
+    emulator = Emulator(speed=60 / PERIOD, queue_size=1000, latency=(0.01, 0.03))
+    async with (
+        emulator,
+        serve(emulator) as url,
+        AsyncClient(
+            emulator.api_key, base_url=url, rate_limits=emulator.rate_limits
+        ) as client,
+        anyio.create_task_group() as tasks,
+    ):
+        for _ in range(12):  # two wait; of ten permits one goes to lower ones
+            tasks.start_soon(client.generations.create, "before")
+        await anyio.sleep(0.2)
+        began = anyio.current_time()
+        tasks.start_soon(_overtake_after, client, 0.5, tasks)
+        with pytest.raises(CapacityError, match="it waited") as caught:
+            await client.generations.create("mine", max_wait=1.1 * PERIOD)
+        assert 0.5 <= anyio.current_time() - began < 1.5, "not 3.3"
+        assert (caught.value.retry_after or 0) > 0.5 * PERIOD
+        assert emulator.count(status=429) == 0
+        tasks.cancel_scope.cancel()
+
+
+async def _overtake_after(client: AsyncClient, pause: float, tasks: TaskGroup) -> None:
+    await anyio.sleep(pause)
+    first = client.with_options(priority="high")
+    for _ in range(30):
+        tasks.start_soon(first.generations.create, "first")
+
+
+async def test_a_caller_sees_why_its_create_waits() -> None:
+    emulator = Emulator(speed=60, queue_size=1, generation_time=(18, 18))
+    limits = RateLimits(creates=RateLimit(3), queue=1)
+    async with (
+        emulator,
+        serve(emulator) as url,
+        AsyncClient(emulator.api_key, base_url=url, rate_limits=limits) as client,
+    ):
+        emulator.add_fault(
+            Fault("status", status=429, code="RATE_LIMITED", retry_after=1)
+        )
+        reports: list[CreateWaiting] = []
+        await client.generate("refused at first", on_waiting=reports.append)
+        assert reports[0].reason == "retry_after"
+        assert reports[0].expected_start - reports[0].at == pytest.approx(1.1, abs=0.2)
+        running = await client.generations.create("running")
+        reports.clear()
+        with anyio.move_on_after(0.1):
+            await client.generate("behind it", on_waiting=reports.append)
+        assert [event.reason for event in reports] == ["queue"]
+        await client.wait_for_completion(running)
+        reports.clear()
+        with anyio.move_on_after(0.1):
+            await client.generate("the fourth in a minute", on_waiting=reports.append)
+        assert [event.reason for event in reports] == ["rate_limit"]
+        assert reports[0].expected_start - reports[0].at > 50
 
 
 async def _watched(client: AsyncClient, reports: list[CreateWaiting]) -> None:

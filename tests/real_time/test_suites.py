@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tests.release._examples import examples
+from tests.release._guides import ROOT, programs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,3 +172,46 @@ def test_the_test_suites_of_the_docstrings_run(tmp_path: Path) -> None:
     assert len(written) == 3
     counts, said = run(tmp_path, "-o", "anyio_mode=auto", **written)
     assert counts == {"passed": 4}, said
+
+
+GUIDE: Final = ROOT / "finetuning_async" / "guides" / "virtual-time.md"
+PLAIN, *FILES = programs(GUIDE)
+NO_EXTRAS: Final = """
+import sys
+for name in ("starlette", "lameenc", "uvicorn"):
+    sys.modules[name] = None
+"""
+
+
+def test_the_program_of_the_guide_prints_what_it_says() -> None:
+    words = [sys.executable, "-W", "error", "-c", PLAIN]
+    ran = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30)
+    assert f"```text\n{ran.stdout}```" in GUIDE.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("plugin", "passed"), [("anyio", 2), ("strict", 1), ("auto", 1)]
+)
+def test_the_suites_of_the_guide_run_and_need_no_extra(
+    plugin: str, passed: int, tmp_path: Path
+) -> None:
+    """Under anyio's plugin, and under pytest-asyncio in both modes."""
+    conftest, test = FILES[:2] if plugin == "anyio" else FILES[2:]
+    assert conftest.startswith("# conftest.py")
+    mode = "strict" if plugin == "anyio" else plugin
+    counts, said = run(
+        tmp_path,
+        *("-o", f"asyncio_mode={mode}"),
+        conftest=NO_EXTRAS + conftest,
+        test_it=test,
+    )
+    assert counts == {"passed": passed}, said
+
+
+def test_the_fixture_refuses_a_backend_whose_clock_does_not_jump(
+    tmp_path: Path,
+) -> None:
+    test = "import pytest\n" + ANYIO + "\nasync def test_it(jumping_clock): ...\n"
+    counts, said = run(tmp_path, conftest=USES_THE_FIXTURES, test_it=test)
+    assert counts == {"errors": 2}, said
+    assert said.count("needs return jumping_backend(...) from the fixture") == 2

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from finetuning_async import Progress
     from finetuning_async.emulator import Emulator
 
 
@@ -243,6 +244,19 @@ def test_what_on_waiting_raises_is_logged(
     assert "ValueError: music" in caplog.text
 
 
+def test_progress_is_reported_in_the_thread_of_the_iteration(client: Client) -> None:
+    seen: list[tuple[threading.Thread, float]] = []
+
+    def note(_: Any, progress: Progress) -> None:
+        seen.append((threading.current_thread(), progress.fraction))
+
+    songs = [GenerationRequest("rain")]
+    with client.generate_many(songs, on_track_progress=note) as outcomes:
+        assert [outcome.error for outcome in outcomes] == [None]
+    assert {thread for thread, _ in seen} == {threading.current_thread()}
+    assert seen[-1][1] == 1.0
+
+
 def test_a_call_from_the_event_loop_says_what_is_wrong(make: Any) -> None:
     errors: list[FinetuningError] = []
 
@@ -270,10 +284,15 @@ def test_many_tracks_are_made_and_each_outcome_comes_as_it_ends(
             read_in.add(threading.get_ident())
             yield GenerationRequest(f"song {number}")
 
-    def told(_: Any) -> None:
+    def told(*_: Any) -> None:
         told_in.add(threading.get_ident())
 
-    with client.generate_many(songs(), on_submitted=told, on_update=told) as outcomes:
+    telling: dict[str, Any] = {
+        "on_submitted": told,
+        "on_track_progress": told,
+        "on_update": told,
+    }
+    with client.generate_many(songs(), **telling) as outcomes:
         done = list(outcomes)
     assert {outcome.request.prompt for outcome in done} == {
         f"song {number}" for number in range(5)

@@ -21,6 +21,7 @@ from finetuning_async.batch import Batch, BatchItem, Options
 from finetuning_async.emulator import Emulator
 from finetuning_async.otel import OpenTelemetry
 from finetuning_async.redis import RedisRateLimiter
+from finetuning_async.sync import Client
 from finetuning_async.webhooks import WebhookReceiver
 
 if TYPE_CHECKING:
@@ -79,6 +80,27 @@ async def many(client: AsyncClient) -> None:
         await batch.add([GenerationRequest("rain")])
         async for item in batch.run():
             assert_type(item, BatchItem)
+
+
+def blocking(client: Client) -> None:
+    track = client.generate("rain", duration=30, key="C", on_update=print)
+    assert_type(track, Generation)
+    assert_type(client.download(track, "rain.mp3"), Path)
+    assert_type(client.wait_for_completion(track), Generation)
+    assert_type(client.wait_for_completion(track.id), Generation | SoundEffect)
+    for state in client.watch(client.sound_effects.create("door", duration=2)):
+        assert_type(state, SoundEffect)
+    for row in client.generations.list(status="completed"):
+        assert_type(row.title, str | None)
+    page = client.generations.list().page()
+    assert_type([each.id for each in page.items], list[str])
+    with client.generate_many([GenerationRequest("rain")]) as outcomes:
+        for outcome in outcomes:
+            assert_type(outcome, Outcome)
+    with Client(rate_limits=LIMITS, on_event=seen) as other:
+        assert_type(other.me(timeout=5).total_remaining, int | None)
+        with other.open_audio(track) as audio:
+            assert_type(next(audio), bytes)
 
 
 async def main() -> None:

@@ -37,30 +37,6 @@ async def test_after_retry_after_the_same_call_is_let_in() -> None:
         assert anyio.current_time() - began < 10.5
 
 
-async def test_one_that_is_overtaken_is_refused_when_its_time_is_over() -> None:
-    async with emulated(Emulator(queue_size=100)) as (_, client):
-        async with anyio.create_task_group() as tasks:
-            for _ in range(11):  # the last of them gets the tenth of the lower ones
-                tasks.start_soon(client.generations.create, "before")
-            await anyio.sleep(30)
-            began = anyio.current_time()
-            refused = anyio.Event()
-
-            async def impatient() -> None:
-                with pytest.raises(CapacityError, match="it waited 40"):
-                    await client.generations.create("rain", max_wait=40)
-                refused.set()
-
-            tasks.start_soon(impatient)
-            await anyio.sleep(1)
-            high = client.with_options(priority="high")
-            for _ in range(20):
-                tasks.start_soon(high.generations.create, "first")
-            await refused.wait()
-            assert anyio.current_time() - began == pytest.approx(40, abs=0.1)
-            tasks.cancel_scope.cancel()
-
-
 async def test_a_place_in_a_full_queue_counts_as_well() -> None:
     service = Emulator(queue_size=2, generation_time=(100, 100))
     limits = RateLimits(queue=2)

@@ -62,7 +62,7 @@ async def _create(client: AsyncClient, prompt: str, options: dict[str, Any]) -> 
 
 @asynccontextmanager
 async def busy(**options: Any) -> AsyncGenerator[Busy]:
-    service = Emulator(queue_size=1000, audio=b"ID3" + bytes(100))
+    service = Emulator(queue_size=1000, latency=(0.05, 0.05), audio=b"ID3" + bytes(100))
     async with emulated(service, **options) as (emulator, client):
         for _ in range(10):
             await client.generations.create("before", priority="normal")

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from finetuning_async import CreateWaiting, RateLimits
-from finetuning_async.emulator import Emulator
+from finetuning_async.emulator import Emulator, Fault
 from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ async def test_a_waiting_create_reports_its_place_and_its_start(
         assert reports[0].since == pytest.approx(reports[0].at, abs=0.01)
         assert all(abs(e.expected_start - sent_at) < 2 for e in reports)
         assert all(b.at - a.at > 0.999 for a, b in pairwise(reports))
-    assert "a create waited 5" in caplog.text
+    lines = [r.message for r in caplog.records if "a create waited" in r.message]
+    assert len(lines) == 6, "one for each of the five before it, and its own"
 
 
 async def test_a_create_that_waits_for_the_queue_says_so() -> None:
@@ -50,6 +51,39 @@ async def test_a_create_that_waits_for_the_queue_says_so() -> None:
     waiting = [event for event in events if isinstance(event, CreateWaiting)]
     assert waiting[0].reason == "queue"
     assert waiting[0].kind == "music"
+
+
+async def test_a_create_stopped_by_a_429_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "finetuning_async")
+    reports: list[CreateWaiting] = []
+    async with emulated() as (emulator, client):
+        emulator.add_fault(
+            Fault("status", status=429, code="RATE_LIMITED", retry_after=8)
+        )
+        await client.generations.create("mine", on_waiting=reports.append)
+    assert reports[0].reason == "retry_after"
+    assert reports[0].expected_start - reports[0].at == pytest.approx(8, abs=1)
+    assert "a create waited" not in caplog.text, "less than 10 s is not worth a line"
+
+
+async def test_of_hundreds_that_wait_each_reports_its_own_place() -> None:
+    places: list[int] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, CreateWaiting):
+            places.append(event.position)
+
+    async with emulated(Emulator(queue_size=10**5), on_event=note) as (_, client):
+        for _ in range(10):
+            await client.generations.create("before")
+        async with anyio.create_task_group() as tasks:
+            for _ in range(300):
+                tasks.start_soon(client.generations.create, "waits")
+            await anyio.sleep(0.5)
+            tasks.cancel_scope.cancel()
+    assert sorted(places) == list(range(300))
 
 
 async def test_a_create_that_goes_at_once_reports_nothing() -> None:

@@ -34,7 +34,28 @@ ASSUMED_QUEUE: Final = 5
 """Tracks in progress at once, where nothing is known. No source documents the number;
 the emulator has the same."""
 
-FOLDER = click.Path(path_type=Path)
+
+class Location(click.ParamType):  # type: ignore[type-arg]  # not generic before 8.5
+    """A folder as a path, or the URL of an object store as it is."""
+
+    name = "folder"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path | str:
+        """Keep a URL from being taken for a path."""
+        del param, ctx
+        return value if "://" in str(value) else Path(value)
+
+
+FOLDER = Location()
+
+journal_option = click.option(
+    "--journal",
+    metavar="FOLDER",
+    help="For an object store: the folder of the journal, or a postgresql:// URL; give"
+    " its password by PGPASSWORD or ~/.pgpass.  [default: in the state directory]",
+)
 
 
 @click.group(epilog=EPILOG)
@@ -48,7 +69,15 @@ def command() -> None:
 
 @command.command(epilog=EPILOG, short_help="Start or resume a batch.")
 @click.argument("source", metavar="[INPUT]", required=False)
-@click.option("--out", type=FOLDER, required=True, help="The folder of the batch.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    required=True,
+    metavar="FOLDER",
+    help="The folder of the batch, or the URL of an object store, such as"
+    " s3://bucket/album/ (extra objects).",
+)
+@journal_option
 @click.option(
     "--format",
     "format_",
@@ -129,7 +158,9 @@ def run(common: CommonOptions, /, **options: Any) -> int:
     other creates of the account. Without INPUT, the rows of earlier runs are finished.
 
     The folder batch-journal beside the files records what is done: if you move the
-    files, move it with them. A batch belongs to the account whose key started it.
+    files, move it with them. Files and results that go to an object store appear there
+    whole or not at all; --journal says where its journal is. A batch belongs to the
+    account whose key started it.
     """
     from finetuning_async.cli._batch_run import execute  # slow to import
 
@@ -138,17 +169,20 @@ def run(common: CommonOptions, /, **options: Any) -> int:
 
 @command.command()
 @click.argument("folder", type=FOLDER)
+@journal_option
 @json_option
 @local_options()
 @pass_common
-def status(common: CommonOptions, folder: Path, as_json: bool) -> int:
+def status(
+    common: CommonOptions, folder: Path | str, journal: str | None, as_json: bool
+) -> int:
     """Show the progress of a batch, even while it runs."""
     from finetuning_async.batch import read_held, read_summary  # needs an extra
 
-    summary = read_summary(folder)
+    summary = read_summary(folder, journal=journal)
     show(summary, as_json=as_json)
     if not as_json and not common.quiet:
-        for item in read_held(folder):
+        for item in read_held(folder, journal=journal):
             error = shown(str(item.entry.error))
             say(f"held, possibly charged: {shown(item.name)}: {error}")
     return exit_code(summary)
@@ -158,13 +192,16 @@ def status(common: CommonOptions, folder: Path, as_json: bool) -> int:
     "retry-failed", short_help="Plan failed items again; each costs another credit."
 )
 @click.argument("folder", type=FOLDER)
+@journal_option
 @local_options()
 @pass_common
-def retry_failed(common: CommonOptions, folder: Path) -> None:
+def retry_failed(
+    common: CommonOptions, folder: Path | str, journal: str | None
+) -> None:
     """Plan failed items again. Each costs another credit when the batch runs."""
     from finetuning_async.batch import retry_failed as plan  # needs an extra
 
-    count = plan(folder)
+    count = plan(folder, journal=journal)
     if not common.quiet:
         say(f"{count} planned again. To run them: finetuning batch run --out {folder}")
 
@@ -172,15 +209,21 @@ def retry_failed(common: CommonOptions, folder: Path) -> None:
 @command.command(short_help="Plan again the held items that made no track.")
 @click.argument("folder", type=FOLDER)
 @click.argument("names", metavar="ID...", nargs=-1, required=True)
+@journal_option
 @local_options()
 @pass_common
-def release(common: CommonOptions, folder: Path, names: tuple[str, ...]) -> None:
+def release(
+    common: CommonOptions,
+    folder: Path | str,
+    names: tuple[str, ...],
+    journal: str | None,
+) -> None:
     """Plan held items again. Use it for items that you know made no track.
 
     An item that did make one is charged twice.
     """
     from finetuning_async.batch import release as plan  # needs an extra
 
-    count = plan(folder, names)
+    count = plan(folder, names, journal=journal)
     if not common.quiet:
         say(f"{count} released. To run them: finetuning batch run --out {folder}")
