@@ -98,6 +98,7 @@ if TYPE_CHECKING:
         APITimeoutError as APITimeoutError,
         AuthenticationError as AuthenticationError,
         BadRequestError as BadRequestError,
+        BudgetExceededError as BudgetExceededError,
         CapacityError as CapacityError,
         ClientClosedError as ClientClosedError,
         FinetuningError as FinetuningError,
@@ -130,6 +131,7 @@ if TYPE_CHECKING:
     )
     from finetuning_async._http import capture_responses as capture_responses
     from finetuning_async._pacing import (
+        Budget as Budget,
         BudgetStatus as BudgetStatus,
         LocalRateLimiter as LocalRateLimiter,
         RateLimit as RateLimit,
@@ -194,6 +196,7 @@ else:
                 "APITimeoutError",
                 "AuthenticationError",
                 "BadRequestError",
+                "BudgetExceededError",
                 "CapacityError",
                 "ClientClosedError",
                 "FinetuningError",
@@ -226,6 +229,7 @@ else:
             ),
             "._http": ("capture_responses",),
             "._pacing": (
+                "Budget",
                 "BudgetStatus",
                 "LocalRateLimiter",
                 "RateLimit",
@@ -265,6 +269,8 @@ __all__ = [
     "AudioStream",
     "AuthenticationError",
     "BadRequestError",
+    "Budget",
+    "BudgetExceededError",
     "BudgetStatus",
     "BulkFailure",
     "BulkResult",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from finetuning_async._events import Event
     from finetuning_async._http import HTTPClient, HTTPTimeout, Proxy, Verify
     from finetuning_async._pacing import (
+        Budget,
         RateLimiter,
         RateLimits,
         RateLimitStatus,
@@ -113,6 +114,9 @@ class AsyncClient(TrackMethods):
         max_wait: Seconds that a create may wait for its permit and its place in the
             service's queue, over all tries; `None` for no limit. One that would wait
             longer raises `CapacityError` at once, and nothing is sent.
+        budget: The most credits that may be spent, for `share` if that is given, else
+            for the account; a create above it raises `BudgetExceededError`, and nothing
+            is sent. A view's budget for a share comes on top of the account's.
         journal: Where each create is recorded before it is sent, so that an
             `idempotency_key` holds across restarts and processes: the path of an SQLite
             file, which all processes of one machine may share; a ``postgresql://`` URL;
@@ -149,6 +153,7 @@ class AsyncClient(TrackMethods):
         priority: Priority = "normal",
         share: str | None = None,
         max_wait: float | None = None,
+        budget: Budget | None = None,
         journal: str | os.PathLike[str] | JournalBackend | None = None,
     ) -> None:
         from finetuning_async._http import ClientPool, ConnectionConfig
@@ -193,6 +198,7 @@ class AsyncClient(TrackMethods):
                 priority=priority,
                 share=share,
                 max_wait=max_wait,
+                budget=budget,
                 **secrets,
             )
         )

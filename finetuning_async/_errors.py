@@ -4,6 +4,7 @@
     ├── InvalidRequestError (ValueError)   rejected here, before a credit is spent
     │   └── IdempotencyConflictError       a key is known with other content
     ├── CapacityError                      it would wait longer than `max_wait`
+    ├── BudgetExceededError                the client's `budget` does not allow it
     ├── APIConnectionError                 no response arrived
     │   └── APITimeoutError (TimeoutError)
     ├── APIResponseError                   a response that cannot be parsed
@@ -29,6 +30,8 @@ loop: the same call can be made again without paying twice, and that may succeed
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from finetuning_async._secrets import pickles_equal, shortened_repr
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -75,16 +78,13 @@ class FinetuningError(Exception):
         self.safe_to_retry = safe_to_retry
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self._state())
-
-    def _state(self) -> dict[str, Any]:
         # Includes `__notes__`. Traceback, cause and context are not in `vars`.
-        return dict(vars(self))
+        return _rebuild, (type(self), self.args, dict(vars(self)))
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return self.args == other.args and self._state() == other._state()
+        return self.args == other.args and vars(self) == vars(other)
 
     def __hash__(self) -> int:
         return hash((type(self), self.args))
@@ -121,10 +121,10 @@ class InvalidRequestError(FinetuningError, ValueError):
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
         rule, semicolon, advice = allowed.partition("; ")
-        got = f"got {_shortened_repr(value)}"
+        got = f"got {shortened_repr(value)}"
         super().__init__(f"{field} must be {rule}, {got}{semicolon}{advice}")
         self.field = field
-        self.value: object = value if _pickles_equal(value) else _shortened_repr(value)
+        self.value: object = value if pickles_equal(value) else shortened_repr(value)
         self.allowed = allowed
 
     @classmethod
@@ -151,20 +151,6 @@ class IdempotencyConflictError(InvalidRequestError):
     """
 
 
-def _shortened_repr(value: object) -> str:
-    """`repr` in at most 80 characters."""
-    try:
-        text = repr(value)
-    except Exception:  # of the caller's `__repr__`, or of an int of 4300 digits
-        return f"<{type(value).__name__}>"
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _pickles_equal(value: object) -> bool:
-    """Whether it unpickles equal, as NaN and the caller's own types may not."""
-    return value is None or (type(value) in (str, bool, int, float) and value == value)
-
-
 class CapacityError(FinetuningError):
     """A create would wait longer than `max_wait` for its permit and its place.
 
@@ -178,6 +164,21 @@ class CapacityError(FinetuningError):
                 await hurried.generations.create(f"rain {number}")
         except CapacityError as error:
             print(f"busy; try again in {error.retry_after:.0f} s")
+    """
+
+
+class BudgetExceededError(FinetuningError):
+    """A create would cost more than a `Budget` of the client allows; nothing was sent.
+
+    `retry_after` is in how many seconds it would be allowed, if `per` makes that known.
+
+    Example:
+        thrifty = client.with_options(budget=Budget(1))
+        try:
+            for number in range(2):
+                await thrifty.generations.create(f"rain {number}")
+        except BudgetExceededError as error:
+            print(error, error.retry_after)
     """
 
 
@@ -228,12 +229,8 @@ class APIResponseError(FinetuningError):
         request_id: str | None = None,
         safe_to_retry: bool = False,
     ) -> None:
-        super().__init__(
-            message,
-            generation_id=generation_id,
-            request_id=request_id,
-            safe_to_retry=safe_to_retry,
-        )
+        super().__init__(message, request_id=request_id, safe_to_retry=safe_to_retry)
+        self.generation_id = generation_id
         self.path = path
         self.status_code = status_code
 
@@ -299,9 +296,8 @@ class AuthenticationError(APIStatusError):
     """401: the key is missing, malformed, revoked or unknown.
 
     Example:
-        revoked = client.with_options(api_key="ft_live_" + 32 * "0")
         try:
-            await revoked.me()
+            await client.with_options(api_key="ft_live_" + 32 * "0").me()
         except AuthenticationError as error:
             print(error)
     """
@@ -365,10 +361,8 @@ class RateLimitError(APIStatusError):
         return rate_budget_of(self.code)
 
     def __str__(self) -> str:
-        wait = self.retry_after
-        if wait is None:
-            return super().__str__()
-        return f"{super().__str__()}; retry in {wait:.{0 if wait >= 10 else 1}f} s"
+        wait, text = self.retry_after, super().__str__()
+        return text if wait is None else f"{text}; retry in {wait:.{wait < 10:d}f} s"
 
 
 class QueueFullError(RateLimitError):
@@ -474,9 +468,8 @@ class WaitTimeoutError(FinetuningError, TimeoutError):
         generation: Track | None = None,
         safe_to_retry: bool = False,
     ) -> None:
-        super().__init__(
-            message, generation_id=generation_id, safe_to_retry=safe_to_retry
-        )
+        super().__init__(message, generation_id=generation_id)
+        self.safe_to_retry = safe_to_retry
         self.generation = generation
 
 

@@ -154,3 +154,17 @@ def shown(text: str) -> str:
 
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
+
+
+def shortened_repr(value: object) -> str:
+    """`repr` in at most 80 characters, for messages about a value that is no secret."""
+    try:
+        text = repr(value)
+    except Exception:  # of the caller's `__repr__`, or of an int of 4300 digits
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def pickles_equal(value: object) -> bool:
+    """Whether it unpickles equal, as NaN and the caller's own types may not."""
+    return value is None or (type(value) in (str, bool, int, float) and value == value)

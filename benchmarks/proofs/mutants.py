@@ -17,7 +17,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.proofs import _journal_mutations, _key_mutations, _mutations
+from benchmarks.proofs import (
+    _budget_mutations,
+    _journal_mutations,
+    _key_mutations,
+    _mutations,
+)
 
 if TYPE_CHECKING:
     from benchmarks.proofs._mutant import Mutant
@@ -26,6 +31,7 @@ MUTANTS = (
     *_mutations.MUTANTS,
     *_journal_mutations.MUTANTS,
     *_key_mutations.MUTANTS,
+    *_budget_mutations.MUTANTS,
 )
 
 ROOT = Path(__file__).parents[2]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from finetuning_async._api._arguments import (
         check_callback as check_callback,
+        check_json as check_json,
         check_priority as check_priority,
         check_retries as check_retries,
         check_share as check_share,
@@ -79,6 +80,7 @@ else:
         {
             "._arguments": (
                 "check_callback",
+                "check_json",
                 "check_priority",
                 "check_retries",
                 "check_share",

@@ -6,8 +6,9 @@ discovered only when its track has been paid for.
 
 from __future__ import annotations
 
+import json
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from finetuning_async._api import _validation
 from finetuning_async._api._validation import (
@@ -19,7 +20,11 @@ from finetuning_async._api._validation import (
 from finetuning_async._errors import InvalidRequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from finetuning_async._types import Priority
+
+_STRICT: Final = json.JSONEncoder(allow_nan=False)
 
 
 def check_timeout(timeout: float, name: str = "timeout") -> float:
@@ -85,3 +90,23 @@ def check_callback(callback: object, name: str) -> None:
     """
     if callback is not None and not callable(callback):
         raise InvalidRequestError(name, callback, "a function, plain or async, or None")
+
+
+def check_json(body: Mapping[str, Any]) -> None:
+    """Check that a body can be sent, before a permit is taken for it.
+
+    Raises:
+        InvalidRequestError: It holds a value that JSON cannot represent.
+    """
+    if _is_json(body):
+        return
+    wrong = next(name for name, value in body.items() if not _is_json(value))
+    raise InvalidRequestError(wrong, body[wrong], "JSON-serializable")
+
+
+def _is_json(value: object) -> bool:
+    try:
+        _STRICT.encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True

@@ -18,6 +18,8 @@ _reservation              one permit that is out, as the rate budget remembers i
 _in_flight                tracks in progress: claims, and slots in the service's queue
 _queue_capacity           how many tracks the service's queue takes
 _load                     how much waits and is in progress, for those who listen
+_credit_budget            what a caller may spend: `Budget`
+_credit_limit             the rule of a budget of credits, and what counts in it
 _limits                   the limits as the caller states them, and their snapshots
 _protocols                what `rate_limiter=` takes
 
@@ -58,6 +60,12 @@ from typing import TYPE_CHECKING
 from finetuning_async._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from finetuning_async._pacing._credit_budget import (
+        Budget as Budget,
+        ledger_of as ledger_of,
+        reserved_credit as reserved_credit,
+    )
+    from finetuning_async._pacing._credit_limit import CreditLimit as CreditLimit
     from finetuning_async._pacing._dealer import (
         HIGH as HIGH,
         LOW as LOW,
@@ -124,6 +132,8 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
+            "._credit_budget": ("Budget", "ledger_of", "reserved_credit"),
+            "._credit_limit": ("CreditLimit",),
             "._dealer": ("Dealer", "HIGH", "LOW", "NORMAL", "RANKS"),
             "._fair_queue": ("FairQueue", "surely_ahead"),
             "._forecast": ("Forecast", "Outlook", "forecast", "sending_times"),

@@ -114,6 +114,7 @@ class Generations:
             IdempotencyConflictError: The key is known with other content.
             InsufficientCreditsError: No credits are left.
             SubmissionUnknownError: The response was lost; it may have been charged.
+            BudgetExceededError: A `budget` of the client does not allow it.
             CapacityError: It would wait longer than `max_wait`.
             APITimeoutError: The call timed out before anything was sent.
             APIStatusError: The service rejected it.

@@ -9,6 +9,7 @@ _account_state   what all clients of one account share in an event loop
 _keyed_creates   creates that the client's journal records
 _account_journal the account's part of that journal: its entries, what is left behind
 _keyed_door      what a keyed call decides while the engine processes its entry
+_journal_budgets budgets of a client that has a journal
 _open_journal    a journal in an event loop: who holds its leases
 _journal_source  what ``journal=`` was given
 _open_calls      the calls in progress, so that closing the client can end them

@@ -40,6 +40,10 @@ from finetuning_async._session._account_journal import (
     check_same_request,
     new_item,
 )
+from finetuning_async._session._journal_budgets import (
+    JournalBudgets,
+    book_and_submit,
+)
 from finetuning_async._session._keyed_door import (
     KeyedCall,
     KeyedDoor,
@@ -113,6 +117,15 @@ class KeyedCreates:
             check_key(key, "idempotency_key")
             call = KeyedCall(key=key, submission=submission)
         return await self._run(call, timeout)
+
+    async def book(self, submission: Submission, timeout: float | None) -> Any:
+        """Send a create that a batch records; see `book_and_submit`."""
+        return await book_and_submit(
+            await self.journal.opened(),
+            JournalBudgets(self._session.settings, submission),
+            submission,
+            lambda: self._session.submit(submission, timeout),
+        )
 
     async def resume(self, key: str, timeout: float | None, **options: Any) -> Any:
         """The accepted track of a key that is known, or its id.
@@ -192,8 +205,12 @@ class KeyedCreates:
     async def _run(self, call: KeyedCall, timeout: float | None) -> Any:
         if timeout is not None:
             call.submission.deadline = anyio.current_time() + check_timeout(timeout)
-        with self._session.calls.scope(call.submission.deadline, spends=True):
-            return await self._until_track(call)
+        call.budgets = JournalBudgets(self._session.settings, call.submission)
+        try:
+            with self._session.calls.scope(call.submission.deadline, spends=True):
+                return await self._until_track(call)
+        finally:
+            call.budgets.count(call.submission)
         # The scope was cancelled: by the deadline, or by closing the client.
         if call.submission.accepted is not None:  # within a create's grace
             return call.submission.accepted
@@ -222,6 +239,8 @@ class KeyedCreates:
 
     async def _until_track(self, call: KeyedCall) -> Any:
         opened, polls = await self._ready(), 0
+        if call.budgets is not None:
+            await call.budgets.show(opened)
         # Most keys are new, so the first pass adds the entry at once: that finds one
         # that is there as well.
         is_known = not call.is_new
@@ -300,9 +319,9 @@ class KeyedCreates:
         return await opened.is_alive(holder)
 
     async def _insert(self, call: KeyedCall, opened: OpenJournal) -> Item:
-        usual = self._session.settings.priority
-        new = new_item(call.key, call.submission, usual)
-        item = await opened.journal.insert(new, Entry(holder=opened.holder))
+        new = new_item(call.key, call.submission, self._session.settings.priority)
+        entry = Entry(holder=opened.holder)
+        item = await opened.journal.insert(new, entry, call.limits)
         if (item.kind, item.body) != (new.kind, new.body):
             check_content(call, item)  # it was there already
         return item

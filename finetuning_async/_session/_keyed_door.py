@@ -15,6 +15,7 @@ from finetuning_async._api import PRIORITIES
 from finetuning_async._errors import (
     APIConnectionError,
     APITimeoutError,
+    BudgetExceededError,
     CapacityError,
     ClientClosedError,
     FinetuningError,
@@ -40,8 +41,10 @@ from finetuning_async.journal import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from finetuning_async._pacing import CreditLimit
+    from finetuning_async._session._journal_budgets import JournalBudgets
     from finetuning_async._session._open_journal import OpenJournal
     from finetuning_async._submission import Submission
     from finetuning_async.journal import Engine, Event, Item
@@ -80,6 +83,7 @@ class KeyedCall:
         is_new: Whether the entry may be added; a resumed one must be there.
         is_patient: Whether it goes on until its fate is known, as `resume_all` does,
             instead of raising what a caller can act upon.
+        budgets: The client's, once the call runs.
         options: What a resumed one was asked for besides its entry.
         in_doubt: The entry, if it was found to be in doubt.
         is_behind: Whether it waits for another call with the key.
@@ -90,6 +94,7 @@ class KeyedCall:
     is_named: bool = True
     is_new: bool = True
     is_patient: bool = False
+    budgets: JournalBudgets | None = None
     options: Mapping[str, Any] = attrs.field(factory=dict)
     in_doubt: Item | None = None
     is_behind: bool = False
@@ -99,6 +104,11 @@ class KeyedCall:
 
     def __attrs_post_init__(self) -> None:
         self.on_submitted = self.submission.on_submitted
+
+    @property
+    def limits(self) -> tuple[CreditLimit, ...]:
+        """What the client's budgets allow."""
+        return () if self.budgets is None else self.budgets.limits
 
     async def notify(self, track: Any) -> None:
         """Call the caller's `on_submitted`."""
@@ -116,6 +126,7 @@ class KeyedCall:
         passing = (
             anyio.get_cancelled_exc_class(),
             APITimeoutError,
+            BudgetExceededError,
             CapacityError,
             ClientClosedError,
         )
@@ -172,15 +183,19 @@ class KeyedDoor:
         left = deadline - anyio.current_time()
         return None if left == float("inf") else max(left, 0.0)
 
+    @property
+    def limits(self) -> Sequence[CreditLimit]:
+        """Those of the call."""
+        return self._call.limits
+
     async def before_create(self, item: Item) -> Item | float:
-        """Take the lease, unless this loop has it already."""
+        """Take the lease, unless this loop has it already; it reserves the credit."""
         reconciliation = self._engine.reconciliation
         if await reconciliation.lookalike_is_in_doubt(item):
             return LOOK_AGAIN
         if item.entry.holder != self._opened.holder:
-            event = Claimed(self._opened.holder)
-            item, _ = await self._opened.journal.record(item, event)
-        if self._call.is_patient and not self._call.is_named:
+            item = await self._claim(item)
+        if not self._is_wanted:
             # Its caller is gone, or was told that it failed, and had no key to ask for
             # it again. So it is deleted now that nothing was charged for it.
             raise NotWanted
@@ -190,6 +205,21 @@ class KeyedDoor:
             self._opened.credits_read_at = now
             await read_credits(self._engine)
         return item
+
+    @property
+    def _is_wanted(self) -> bool:
+        return self._call.is_named or not self._call.is_patient
+
+    async def _claim(self, item: Item) -> Item:
+        journal, event = self._opened.journal, Claimed(self._opened.holder)
+        limits = self.limits if self._is_wanted else ()
+        try:
+            return (await journal.record(item, event, limits=limits))[0]
+        except BudgetExceededError:
+            if self._call.is_new:
+                # What an earlier process has left is not sent later: it has failed now.
+                await journal.delete(item)
+            raise
 
     def new_submission(self, item: Item, **callbacks: Any) -> Submission:
         """The caller's create; a new one like it, if it was sent already."""

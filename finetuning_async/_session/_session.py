@@ -7,7 +7,6 @@ A `Session` is made at a client's first call in a loop. It sends what may be rep
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -21,17 +20,18 @@ from finetuning_async._api import (
     InstrumentalRequest,
     SoundEffectRequest,
     check_callback,
+    check_json,
     check_timeout,
 )
 from finetuning_async._errors import (
     APITimeoutError,
     CapacityError,
-    InvalidRequestError,
     SubmissionUnknownError,
 )
 from finetuning_async._event_hook import NO_OPERATION
 from finetuning_async._http import Pipeline, RetryPolicy, Transport
 from finetuning_async._logging import log_exceptions
+from finetuning_async._pacing import reserved_credit
 from finetuning_async._session._account_state import AccountState, rng
 from finetuning_async._session._estimates import estimate, waiting
 from finetuning_async._session._journal_source import JournalSource, no_journal_error
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
         AsyncGenerator,
         Awaitable,
         Callable,
-        Mapping,
     )
     from contextlib import AbstractContextManager
 
@@ -95,6 +94,7 @@ class Session:
     waits: Waits
     submitter: Submitter
     keyed: KeyedCreates | None = None
+    has_budgets: bool = True
 
     @classmethod
     def bind(
@@ -146,8 +146,9 @@ class Session:
             return session
         from finetuning_async._session._keyed_creates import KeyedCreates
 
-        # What it is built on records nothing itself.
-        return attrs.evolve(session, keyed=KeyedCreates(session, journal))
+        # What it is built on records nothing itself, and counts no credits.
+        bare = attrs.evolve(session, has_budgets=False)
+        return attrs.evolve(session, keyed=KeyedCreates(bare, journal))
 
     async def request(
         self, call: Call, timeout: float | None, max_retries: int | None = None
@@ -222,7 +223,7 @@ class Session:
             seed = rng.randint(1, LARGEST_SEED) if given is None else given
         body = request.to_body(seed=seed)
         if type(request) not in SELF_CHECKING_REQUESTS:
-            _check_json(body)
+            check_json(body)
         call = Call(method="POST", path=path, route=route, body=body, repeatable=False)
         retry = self.pipeline.retry.with_max_retries(max_retries)
         return Submission(
@@ -267,24 +268,37 @@ class Session:
             timeout: Seconds for all of it, waiting for the rate limit included; `None`
                 for no limit.
 
+        A client with a journal books its credit there, as its entries do not have it.
+
         Raises:
             APITimeoutError: It timed out before the first byte left.
             SubmissionUnknownError: It timed out later; its outcome is unknown.
             ClientClosedError: The client was closed before the first byte left.
+            BudgetExceededError: No `budget` of the client allows it.
             FinetuningError: As `Submitter.submit`.
         """
+        if self.keyed is not None:
+            return self.keyed.book(submission, timeout)
         hook = self.pipeline.hook
         if hook is None or not hook.traces_operations:
-            return self._submit(submission, timeout)
+            return self._submit_in_budget(submission, timeout)
         return self._submit_as_operation(submission, timeout, hook)
 
     async def _submit_as_operation(
         self, submission: Submission, timeout: float | None, hook: Hook
     ) -> Any:
         with hook.operation("create", **_facts(submission)) as report:
-            accepted = await self._submit(submission, timeout)
+            accepted = await self._submit_in_budget(submission, timeout)
             report(accepted)
         return accepted
+
+    async def _submit_in_budget(
+        self, submission: Submission, timeout: float | None
+    ) -> Any:
+        found = self.settings.budgets_for(submission.share) if self.has_budgets else []
+        budgets = [budget for _, budget in found if submission.costs_credits]
+        with reserved_credit(budgets, lambda: submission.is_charged):
+            return await self._submit(submission, timeout)
 
     def _expected_wait(self, submission: Submission) -> float:
         kind, rank = submission.request.kind, submission.rank
@@ -456,29 +470,6 @@ def _new_pipeline(
         hook=settings.on_event,
         header_warnings=account.header_warnings,
     )
-
-
-def _check_json(body: Mapping[str, Any]) -> None:
-    """Check that a body can be sent, before a permit is taken for it.
-
-    Raises:
-        InvalidRequestError: It holds a value that JSON cannot represent.
-    """
-    if _is_json(body):
-        return
-    wrong = next(name for name, value in body.items() if not _is_json(value))
-    raise InvalidRequestError(wrong, body[wrong], "JSON-serializable")
-
-
-_STRICT: Final = json.JSONEncoder(allow_nan=False)
-
-
-def _is_json(value: object) -> bool:
-    try:
-        _STRICT.encode(value)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return True
 
 
 def _facts(submission: Submission) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from finetuning_async._http import (
 from finetuning_async._pacing import (
     DEFAULT_LIMITS,
     RANKS,
+    Budget,
     RateLimiter,
     RateLimits,
     SupportsRateLimits,
@@ -85,6 +86,14 @@ def _checked_max_wait(value: float | None) -> float | None:
     return None if value is None else check_timeout(value, "max_wait")
 
 
+def _checked_budget(value: Budget | None) -> Budget | None:
+    if value is None or isinstance(value, Budget):
+        return value
+    # Not a number: each view that is made with it would have a budget of its own.
+    allowed = "a Budget, or None; keep one object for as long as it is to count"
+    raise InvalidRequestError("budget", value, allowed)
+
+
 # No generated repr: if a converter raises, a traceback that shows locals asks the
 # half-made instance for it, and that would raise in turn.
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -105,6 +114,8 @@ class Settings:
         share: For whom the creates are; `None` is a share as well.
         max_wait: Seconds that a create may wait for its permit and its place in the
             service's queue; `None` for no limit.
+        budget: What it may spend, as given last.
+        budgets: All that apply, by the share that each is for; `None` for all shares.
 
     Raises:
         InvalidRequestError: A value is out of its range.
@@ -128,6 +139,12 @@ class Settings:
     priority: Priority = attrs.field(default="normal", converter=check_priority)
     share: str | None = attrs.field(default=None, converter=check_share)
     max_wait: float | None = attrs.field(default=None, converter=_checked_max_wait)
+    budget: Budget | None = attrs.field(default=None, converter=_checked_budget)
+    budgets: dict[str | None, Budget] = attrs.field()
+
+    @budgets.default
+    def _own_budget(self) -> dict[str | None, Budget]:
+        return {} if self.budget is None else {self.share: self.budget}
 
     @property
     def is_on_loopback(self) -> bool:
@@ -163,6 +180,7 @@ class Settings:
             InvalidRequestError: There is no such option, or a value is out of range.
         """
         names = [field.name for field in attrs.fields(Settings)]
+        names.remove("budgets")
         unknown = sorted(set(overrides) - set(names))
         if unknown:
             hint = ""
@@ -172,7 +190,17 @@ class Settings:
             known = sorted([*names, "journal"])
             allowed = f"given only these options: {', '.join(known)}{hint}"
             raise InvalidRequestError("with_options", unknown, allowed)
-        return attrs.evolve(self, **overrides)
+        changed = attrs.evolve(self, **overrides)
+        if "budget" not in overrides:
+            return changed
+        # A view's budget for its share comes on top of the account's.
+        rest = {s: b for s, b in self.budgets.items() if s != changed.share}
+        own = {} if changed.budget is None else {changed.share: changed.budget}
+        return attrs.evolve(changed, budgets=rest | own)
+
+    def budgets_for(self, share: str | None) -> list[tuple[str | None, Budget]]:
+        """The budgets of a create for a share, each with the share that it is for."""
+        return [(s, b) for s, b in self.budgets.items() if s is None or s == share]
 
 
 def read_secrets(options: dict[str, Any]) -> tuple[str, str] | None:

@@ -190,6 +190,16 @@ class Submission:
         return self.sent_at
 
     @property
+    def costs_credits(self) -> bool:
+        """Whether its track takes a credit, as all but sound effects do."""
+        return self.request.kind != "sound_effect"
+
+    @property
+    def is_charged(self) -> bool:
+        """Whether it has taken its credit, or may have."""
+        return self.accepted is not None or self.in_doubt_since is not None
+
+    @property
     def claim(self) -> Claim | None:
         """Its seed and the earliest time of its track; `None` if it cannot have one."""
         sent_at = self.in_doubt_since

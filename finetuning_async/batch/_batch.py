@@ -66,7 +66,9 @@ class Batch:
     Progress is kept in the folder's journal, ``batch-journal``, so the same program
     starts a batch and resumes it. The journal belongs to the client's account. Move a
     batch as a whole; one runner at a time works in a folder. The client's own journal
-    is not used: the same key in a row and in a call makes two tracks.
+    counts its credits, for a `Budget`, and else is not used: the same key in a row and
+    in a call makes two tracks. Where a budget of the client allows no more, the run
+    creates nothing more, or waits if the budget says for how long.
 
     Args:
         client: Creates and downloads; not closed here.
@@ -342,8 +344,8 @@ class Batch:
     def paused(self) -> tuple[str, str] | None:
         """Why the last run creates nothing more, as a code and as text for people.
 
-        The code is ``stopped``, ``credits``, ``max_credits`` or ``disk``. `None` if
-        the run was not paused.
+        The code is ``stopped``, ``credits``, ``max_credits``, ``budget`` (of the
+        client) or ``disk``. `None` if the run was not paused.
         """
         run = self._last_run
         if run is None or run.paused is None:

@@ -6,6 +6,7 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
+from finetuning_async._pacing import CreditLimit
 from finetuning_async.journal import (
     EngineOptions,
     OnDoubt as OnDoubt,  # for readers of annotations
@@ -62,3 +63,9 @@ class Options(EngineOptions):
     existing: OnExisting = "refuse"
     downloads: int = 4
     free_bytes: int = FREE_BYTES
+
+
+def limits_of(options: Options) -> tuple[CreditLimit, ...]:
+    """What the journal of a batch may cost."""
+    most = options.max_credits
+    return () if most is None else (CreditLimit(most, name="max_credits"),)

@@ -18,11 +18,13 @@ import anyio
 
 from finetuning_async._errors import (
     APIStatusError,
+    BudgetExceededError,
     FinetuningError,
     InsufficientCreditsError,
 )
 from finetuning_async._runtime import in_thread
 from finetuning_async.batch._audio_files import save
+from finetuning_async.batch._options import limits_of
 from finetuning_async.batch._outputs import result_json
 from finetuning_async.journal import (
     Door,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from finetuning_async._client import AsyncClient
+    from finetuning_async._pacing import CreditLimit
     from finetuning_async._submission import Submission
     from finetuning_async.batch._folder import Folder
     from finetuning_async.batch._options import Options
@@ -68,9 +71,10 @@ class Run:
         on_ended: Called with each item that is downloaded, failed or held.
 
     Attributes:
+        limits: What all runs together may spend.
         downloads: Limits the downloads at a time.
         paused: Why nothing more is created: ``stopped``, ``credits``, ``max_credits``,
-            ``disk``; `None` while creating goes on.
+            ``budget``, ``disk``; `None` while creating goes on.
         pause_message: The same for people.
     """
 
@@ -89,6 +93,7 @@ class Run:
         self.outputs = outputs
         self.options = options
         self.on_ended = on_ended
+        self.limits = limits_of(options)
         self.downloads = anyio.Semaphore(options.downloads)
         self.paused: str | None = None
         self.pause_message: str | None = None
@@ -182,15 +187,16 @@ class Run:
                 f"only {free / 1e6:.1f} MB are free on the disk of {self.folder.path},"
                 f" but tracks in progress may need {needed / 1e6:.0f} MB",
             )
-        most = self.options.max_credits
-        if most is None or self.paused is not None:
+        if self.paused is not None:
             return True
-        # A create that is not committed to be sent is not in `spent` yet, and may still
-        # end without a charge. Only when none is left is the limit really reached.
-        coming = sum(door.item.entry.state == "planned" for door in self._creating)
-        if self.engine.journal.summary.spent + coming < most:
+        # A create that is not committed to be sent is reserved, and may still end
+        # without a charge. Only when none is left is the limit really reached.
+        reserved = sum(door.item.entry.state == "planned" for door in self._creating)
+        used = self.engine.journal.summary.spent + reserved
+        if all(limit.allows(used) for limit in self.limits):
             return True
         if not self._creating:
+            most = self.options.max_credits
             self.pause(
                 "max_credits",
                 f"{most} credits are spent, the most that max_credits allows",
@@ -288,6 +294,11 @@ class ItemDoor(Door):
         self.scope = anyio.CancelScope()
         self._run = run
 
+    @property
+    def limits(self) -> tuple[CreditLimit, ...]:
+        """Those of the run."""
+        return self._run.limits
+
     async def before_create(self, item: Item) -> Item | float:
         """Read the credits now and then; an item without a slot waits for one."""
         if not self.holds_slot:
@@ -312,6 +323,11 @@ class ItemDoor(Door):
         """Try again here, unless nothing can be created any more."""
         if isinstance(error, InsufficientCreditsError):
             self._run.stop("credits", str(error))
+            return Pause(0.0)
+        if isinstance(error, BudgetExceededError):
+            if error.retry_after is not None:
+                return Retry(error.retry_after)
+            self._run.pause("budget", str(error))
             return Pause(0.0)
         if is_fatal(error):
             raise error

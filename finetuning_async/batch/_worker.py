@@ -20,11 +20,15 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import attrs
 
-from finetuning_async._errors import FinetuningError, InsufficientCreditsError
+from finetuning_async._errors import (
+    BudgetExceededError,
+    FinetuningError,
+    InsufficientCreditsError,
+)
 from finetuning_async._session import session_of
 from finetuning_async.batch._batch_journal import open_store
 from finetuning_async.batch._item import BatchItem
-from finetuning_async.batch._options import Options
+from finetuning_async.batch._options import Options, limits_of
 from finetuning_async.batch._outputs import result_json
 from finetuning_async.journal import (
     NEXT,
@@ -44,11 +48,12 @@ from finetuning_async.journal import (
 
 if TYPE_CHECKING:
     from finetuning_async._client import AsyncClient
+    from finetuning_async._pacing import CreditLimit
     from finetuning_async._session import Session
     from finetuning_async._submission import Submission
     from finetuning_async.batch._audio_files import Save
     from finetuning_async.batch._batch_journal import BatchJournal
-    from finetuning_async.journal import Item, JournalStore, Rejected, Retry, Summary
+    from finetuning_async.journal import Item, JournalStore, Rejected, Retry
 
 logger = logging.getLogger("finetuning_async")
 
@@ -194,36 +199,26 @@ class WorkerDoor(Door):
         self._options = options
         self._save = save
 
+    @property
+    def limits(self) -> tuple[CreditLimit, ...]:
+        """What all workers together may spend."""
+        return limits_of(self._options)
+
     async def before_create(self, item: Item) -> Item | float:
         """Look at lookalikes and the credits that may be spent."""
         if await self.engine.reconciliation.lookalike_is_in_doubt(item):
             return self._options.look_every
-        if await self._is_above_limit(coming=1):
-            return NO_CREDITS_DELAY
+        journal = self.engine.journal
+        for limit in self.limits:
+            usage = await journal.call(journal.store.usage, limit)
+            if not limit.allows(usage.spent):
+                return NO_CREDITS_DELAY
         await self.engine.reconciliation.advance_baseline()
         return item
-
-    async def _is_above_limit(self, *, coming: int) -> bool:
-        most = self._options.max_credits
-        if most is None:
-            return False
-        journal = self.engine.journal
-        summary: Summary = await journal.call(journal.store.summary)
-        return summary.spent + coming > most
 
     def new_submission(self, item: Item, **callbacks: Any) -> Submission:
         """As it is."""
         return self.engine.new_submission(item, **callbacks)
-
-    async def on_recorded(self, item: Item) -> None:
-        """Check the limit again, now that the journal counts this create."""
-        # Of two workers that take the last credit at once, both may give it back, but
-        # never both spend it.
-        if item.entry.state == "sending" and await self._is_above_limit(coming=0):
-            raise CreditLimitError(
-                f"{self._options.max_credits} credits are spent, the most that"
-                " max_credits allows"
-            )
 
     async def on_refused(
         self, item: Item, error: FinetuningError, refusals: int
@@ -232,7 +227,7 @@ class WorkerDoor(Door):
         reply = usual_reply(error, refusals)
         if reply is not None:
             return reply
-        no_credits = isinstance(error, InsufficientCreditsError | CreditLimitError)
+        no_credits = isinstance(error, InsufficientCreditsError | BudgetExceededError)
         if is_fatal(error) and not no_credits:
             raise error
         delay = max(NO_CREDITS_DELAY if no_credits else 0.0, retry_delay(error, 1))
@@ -262,7 +257,3 @@ class WorkerDoor(Door):
             )
             return SAVE_DELAY
         return Saved()
-
-
-class CreditLimitError(BatchError):
-    """`max_credits` are spent."""

@@ -16,7 +16,7 @@ from finetuning_async.cli._batch_settings import RunSettings
 from finetuning_async.cli._batch_summary import exit_code, show
 from finetuning_async.cli._batch_view import BatchView, LiveView
 from finetuning_async.cli._config import base_url, on_loopback
-from finetuning_async.cli._connect import limiter_options
+from finetuning_async.cli._connect import budget_of, limiter_options
 from finetuning_async.cli._error_exit import InvalidInputError
 from finetuning_async.cli._event_loop import (
     BACKEND,
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from finetuning_async.batch import Summary
     from finetuning_async.cli._options import CommonOptions
 
-RESUME_ADVICE: Final = {"max_credits": "To resume, raise --max-credits."}
+RESUME_ADVICE: Final = {
+    "max_credits": "To resume, raise --max-credits.",
+    "budget": "To resume, raise --budget.",
+}
 """How to resume, by the reason of a pause; for other reasons, waiting is enough."""
 
 
@@ -98,6 +101,7 @@ async def _connected(settings: RunSettings) -> AsyncGenerator[AsyncClient]:
             rate_limits=settings.limits,
             share=settings.share,
             **limiter_options(shared=settings.shared),
+            **budget_of(settings.budget, settings.account_journal),
         ) as client:
             yield client
 

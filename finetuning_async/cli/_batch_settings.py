@@ -42,6 +42,8 @@ class RunSettings:
     speed: float
     shared: bool
     share: str | None
+    budget: int | None
+    account_journal: str | None
     queue: int | None
     assumed_queue: int
     options: Options

@@ -6,9 +6,8 @@ from math import isinf
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from finetuning_async._session import session_of
@@ -21,6 +20,7 @@ from finetuning_async.cli._output import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from finetuning_async import AsyncClient
@@ -167,10 +167,39 @@ class LiveView(BatchView):
 
     def refresh(self) -> None:
         """Draw the table."""
-        table = Table(box=None, show_header=True, pad_edge=False)
-        counts = self.counts()
-        for name in counts:
-            table.add_column(name, no_wrap=True)
-        table.add_row(*counts.values())
-        forecast = Text("; ".join(self.forecast()))
-        self._live.update(Group(table, forecast), refresh=True)
+        width = self._console.width
+        lines = [*table_lines(self.counts(), width), *flow(self.forecast(), width)]
+        text = Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+        self._live.update(text, refresh=True)
+
+
+def table_lines(counts: Mapping[str, str], width: int) -> list[str]:
+    """Names above their numbers; where that does not fit, one beside the other.
+
+    >>> table_lines({"done": "3 of 60", "failed": "0"}, 20)
+    ['done     failed', '3 of 60  0']
+    >>> table_lines({"done": "3 of 60", "failed": "0"}, 14)
+    ['3 of 60 done', '0 failed']
+
+    Args:
+        counts: The numbers by name.
+        width: In cells.
+    """
+    widths = [max(len(name), len(count)) for name, count in counts.items()]
+    if sum(widths) + 2 * (len(widths) - 1) > width:
+        return flow([f"{count} {name}" for name, count in counts.items()], width)
+    return [
+        "  ".join(f"{cell:<{n}}" for cell, n in zip(row, widths, strict=True)).rstrip()
+        for row in (counts, counts.values())
+    ]
+
+
+def flow(parts: Iterable[str], width: int) -> list[str]:
+    """Parts in lines, as many in each as fit."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + 2 + len(part) <= width:
+            lines[-1] += f", {part}"
+        else:
+            lines.append(part)
+    return lines

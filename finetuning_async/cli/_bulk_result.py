@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from finetuning_async.cli._exit_codes import FAILURE, PARTIAL, SUCCESS
 from finetuning_async.cli._output import print_json, say, shown
@@ -10,6 +10,18 @@ from finetuning_async.cli._output import print_json, say, shown
 if TYPE_CHECKING:
     from finetuning_async import BulkResult
     from finetuning_async.cli._options import CommonOptions
+
+
+ADVICE: Final = {
+    "Cannot add private track to public playlist": (
+        "Make the track public on finetuning.ai, or choose a private playlist."
+    ),
+    "Playlist not found": "To list your playlists: finetuning playlists",
+    "Not authorized to modify this playlist": (
+        "It is another user's. To list yours: finetuning playlists"
+    ),
+}
+"""What to do, by the service's reason."""
 
 
 def report_bulk(
@@ -45,6 +57,9 @@ def report_bulk(
 def _say(common: CommonOptions, result: BulkResult, verb: str) -> None:
     for failure in result.failed:
         say(f"warning: {shown(failure.id or 'an id')}: {shown(failure.error)}")
+    reasons = {failure.error: None for failure in result.failed}
+    for advice in filter(None, map(ADVICE.get, reasons)):
+        say(advice)
     count = len(result.succeeded)
     if not count:
         say(f"Error: nothing was {verb}.")

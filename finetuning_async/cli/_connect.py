@@ -44,6 +44,8 @@ def call_service(
     key: ApiKey | None = None,
     retries: int = FEW_RETRIES,
     shared: bool = False,
+    budget: int | None = None,
+    journal: str | None = None,
 ) -> T:
     """Run an operation with a client of the service.
 
@@ -53,6 +55,8 @@ def call_service(
         key: Use this key instead of the one that would be found.
         retries: How often to repeat a failed attempt.
         shared: Whether to share the rate limits with other programs of this user.
+        budget: The most credits that it may spend.
+        journal: The file in which its creates are recorded.
 
     Raises:
         click.ClickException: The extra for that is not installed.
@@ -65,7 +69,7 @@ def call_service(
     url = base_url(common).url
     used = find_key(common, url).key if key is None else key
 
-    options = limiter_options(shared=shared)
+    options = limiter_options(shared=shared) | budget_of(budget, journal)
 
     async def main() -> T:
         async with service_client(common, url, used, retries, **options) as client:
@@ -85,6 +89,15 @@ def limiter_options(*, shared: bool) -> dict[str, Any]:
             "--shared needs filelock: pip install 'finetuning-async[shared]'"
         )
     return {"rate_limiter": "shared"} if shared else {}
+
+
+def budget_of(credits: int | None, journal: str | None) -> dict[str, Any]:
+    """The options of a client for ``--budget`` and ``--journal``."""
+    from finetuning_async import Budget  # slow to import
+
+    budget = None if credits is None else Budget(credits)
+    options = {"budget": budget, "journal": journal}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @asynccontextmanager

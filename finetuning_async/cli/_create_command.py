@@ -12,6 +12,7 @@ import click
 from finetuning_async.cli._connect import MANY_RETRIES, call_emulator, call_service
 from finetuning_async.cli._options import (
     Number,
+    budget_options,
     json_option,
     share_option,
     shared_option,
@@ -64,6 +65,8 @@ class CreateOptions:
     share: str | None
     max_wait: float | None
     shared: bool
+    budget: int | None
+    journal: str | None
     emulator: bool
     speed: float | None
 
@@ -92,6 +95,14 @@ class CreateOptions:
         if self.shared and self.emulator:
             raise click.UsageError(
                 "--shared is for the service; --emulator is used by this command only."
+            )
+        if self.budget is not None and self.journal is None:
+            raise click.UsageError(
+                "--budget requires --journal, which remembers what earlier runs spent."
+            )
+        if self.journal is not None and self.emulator:
+            raise click.UsageError(
+                "--journal is for the service; --emulator costs nothing."
             )
         if self.emulator and not self.waits:
             raise click.UsageError(
@@ -139,6 +150,7 @@ _OPTIONS: Final = (
         help="Who goes first, with --shared; a batch is low.",
     ),
     share_option,
+    budget_options,
     click.option(
         "--emulator",
         is_flag=True,
@@ -228,9 +240,14 @@ class CreateRun:
         if self._options.emulator:
             track = call_emulator(self._common, self._speed, main)
         else:
-            shared = self._options.shared
+            given = self._options
             track = call_service(
-                self._common, main, retries=MANY_RETRIES, shared=shared
+                self._common,
+                main,
+                retries=MANY_RETRIES,
+                shared=given.shared,
+                budget=given.budget,
+                journal=given.journal,
             )
         if not self._options.waits and not self._options.as_json:
             click.echo(shown(track.id))

@@ -205,6 +205,30 @@ def share_option(command: F) -> F:
     )(command)
 
 
+budget_option = click.option(
+    "--budget",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The most credits that may be spent; nothing is sent above it.",
+)
+account_journal_option = click.option(
+    "--account-journal",
+    metavar="FILE",
+    help="A client's journal, whose creates of the account --budget counts as well.",
+)
+
+
+def budget_options(command: F) -> F:
+    """Add ``--budget`` and ``--journal``."""
+    journal = click.option(
+        "--journal",
+        metavar="FILE",
+        help="Record each create in FILE; --budget then counts all that it knows of the"
+        " account.",
+    )
+    return budget_option(journal(command))
+
+
 class Number(click.ParamType):  # type: ignore[type-arg]  # not generic before 8.5
     """A number; a whole one becomes an `int`, so that messages repeat it as typed.
 

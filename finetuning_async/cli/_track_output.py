@@ -199,9 +199,12 @@ async def save(
         lyrics: What is sung, for the metadata.
 
     Raises:
+        click.ClickException: It is saved, and did not pass the check.
         OSError: The reader of the pipe that it is written to has closed it.
         FinetuningError: As `AsyncClient.download`.
     """
+    from finetuning_async._errors import APIResponseError  # slow to import
+
     path, how = destination.path_for(track), destination.how
     facts = {"lyrics": lyrics} if lyrics else {}
     try:
@@ -212,6 +215,11 @@ async def save(
             metadata=(facts or True) if how.metadata else False,
             check=how.check,
         )
+    except APIResponseError as failed:
+        if failed.generation_id is None:
+            raise
+        # The file is saved, and another download would be the same: nothing to resume.
+        raise click.ClickException(shown(str(failed))) from None
     except BrokenPipeError as broken:  # this one is an error, unlike that of stdout
         raise OSError(str(broken)) from None
     if how.sidecar:

@@ -10,6 +10,7 @@ Error                                      Status  Meaning for a browser
 Rate limit or queue is used up (429)       503     try again after ``Retry-After``
 Timed out before anything was sent         503     the same
 `CapacityError`                            503     the same
+`BudgetExceededError`                      402     the budget for this is spent
 Client closed                              503     the server stops; wait by the id
 Invalid request, 400                       422     the error's own message
 A key that is known with other content     409     the error's own message
@@ -35,6 +36,7 @@ from finetuning_async._errors import (
     APITimeoutError,
     AuthenticationError,
     BadRequestError,
+    BudgetExceededError,
     CapacityError,
     ClientClosedError,
     FinetuningError,
@@ -69,6 +71,7 @@ CLOSING_WITH_TRACK: Final = (
 _RESPONSES: Final[tuple[tuple[type[FinetuningError], int, str, str | None], ...]] = (
     (RateLimitError, 503, "busy", "The server is busy; try again in a moment."),
     (CapacityError, 503, "busy", "The server is busy; try again in a moment."),
+    (BudgetExceededError, 402, "budget_exceeded", "The budget for this is spent."),
     (ClientClosedError, 503, "closing", "This server is stopping; try again."),
     (IdempotencyConflictError, 409, "idempotency_conflict", None),
     (InvalidRequestError, 422, "invalid_request", None),

@@ -18,7 +18,9 @@ Top down:
     _sqlite_file     the file: WAL, each commit on disk before it returns; forks
     _sqlite_schema   its tables, and those of earlier versions
     _store           JournalStore, what a journal is kept in; one in memory
+    _outcomes        what a change results in that is not made
     _sql_columns     the columns that both SQL stores share
+    _spending        what entries have cost, as a budget counts it (pure)
     _records         rows as requested, items as recorded, and their numbers
     _file_names      names of audio files: stable, unique, safe
     _state_machine   the rules: (entry, event) -> entry, next action
@@ -78,12 +80,22 @@ if TYPE_CHECKING:
         other_names as other_names,
     )
     from finetuning_async.journal._journal import THREAD as THREAD, Journal as Journal
+    from finetuning_async.journal._outcomes import (
+        check_same_content as check_same_content,
+        not_found_error as not_found_error,
+        not_storable_error as not_storable_error,
+        stale_error as stale_error,
+        taken_error as taken_error,
+        version as version,
+        with_free_name as with_free_name,
+    )
     from finetuning_async.journal._records import (
         BATCH_REQUESTS as BATCH_REQUESTS,
         DIGEST_LENGTH as DIGEST_LENGTH,
         FIELDS as FIELDS,
         REQUESTS as REQUESTS,
         SHORT_LENGTH as SHORT_LENGTH,
+        Added as Added,
         Item as Item,
         ItemFactory as ItemFactory,
         NewItem as NewItem,
@@ -99,6 +111,20 @@ if TYPE_CHECKING:
         OnDoubt as OnDoubt,
         Service as Service,
         read_account as read_account,
+    )
+    from finetuning_async.journal._spending import (
+        BOOK as BOOK,
+        LATE as LATE,
+        SPENT_AT as SPENT_AT,
+        UNBOOK as UNBOOK,
+        USAGE as USAGE,
+        Booking as Booking,
+        Usage as Usage,
+        booking_of as booking_of,
+        charge_delay as charge_delay,
+        first_refusal as first_refusal,
+        parameters as parameters,
+        sql as sql,
     )
     from finetuning_async.journal._sql_columns import (
         ALL_COLUMNS as ALL_COLUMNS,
@@ -149,7 +175,6 @@ if TYPE_CHECKING:
     from finetuning_async.journal._store import (
         LONGEST_LEASE as LONGEST_LEASE,
         NOT_PENDING as NOT_PENDING,
-        Added as Added,
         Change as Change,
         Committed as Committed,
         Delete as Delete,
@@ -157,14 +182,7 @@ if TYPE_CHECKING:
         JournalStore as JournalStore,
         MemoryStore as MemoryStore,
         Update as Update,
-        check_same_content as check_same_content,
         commit_update as commit_update,
-        not_found_error as not_found_error,
-        not_storable_error as not_storable_error,
-        stale_error as stale_error,
-        taken_error as taken_error,
-        version as version,
-        with_free_name as with_free_name,
     )
 else:
     __getattr__ = lazy_exports(
@@ -193,7 +211,17 @@ else:
             "._entries": ("JournalEntry",),
             "._file_names": ("UsedNames", "fold", "other_names"),
             "._journal": ("Journal", "THREAD"),
+            "._outcomes": (
+                "check_same_content",
+                "not_found_error",
+                "not_storable_error",
+                "stale_error",
+                "taken_error",
+                "version",
+                "with_free_name",
+            ),
             "._records": (
+                "Added",
                 "BATCH_REQUESTS",
                 "DIGEST_LENGTH",
                 "FIELDS",
@@ -210,6 +238,20 @@ else:
                 "without_secrets",
             ),
             "._service": ("EngineOptions", "OnDoubt", "Service", "read_account"),
+            "._spending": (
+                "BOOK",
+                "Booking",
+                "LATE",
+                "SPENT_AT",
+                "UNBOOK",
+                "USAGE",
+                "Usage",
+                "booking_of",
+                "charge_delay",
+                "first_refusal",
+                "parameters",
+                "sql",
+            ),
             "._sql_columns": (
                 "ALL_COLUMNS",
                 "COUNTS",
@@ -257,7 +299,6 @@ else:
                 "step",
             ),
             "._store": (
-                "Added",
                 "Change",
                 "Committed",
                 "Delete",
@@ -267,14 +308,7 @@ else:
                 "MemoryStore",
                 "NOT_PENDING",
                 "Update",
-                "check_same_content",
                 "commit_update",
-                "not_found_error",
-                "not_storable_error",
-                "stale_error",
-                "taken_error",
-                "version",
-                "with_free_name",
             ),
         },
     )

@@ -51,8 +51,9 @@ from finetuning_async.journal._state_machine import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from finetuning_async._pacing import CreditLimit
     from finetuning_async._submission import Submission
     from finetuning_async.journal._journal import Journal
     from finetuning_async.journal._service import EngineOptions, Service
@@ -82,6 +83,11 @@ class Door(Protocol):
     def timeout(self) -> float | None:
         """Seconds for one create, waiting for its permit included; `None` for any."""
         return None
+
+    @property
+    def limits(self) -> Sequence[CreditLimit]:
+        """What budgets allow: a create that one does not allow is not sent."""
+        return ()
 
     async def before_create(self, item: Item) -> Item | float:
         """Get ready to send an item's create.
@@ -256,9 +262,9 @@ class ItemProcessor:
             if pause is not None:
                 return self.item, pause
 
-    async def _record(self, event: Event) -> None:
+    async def _record(self, event: Event, limits: Sequence[CreditLimit] = ()) -> None:
         # A task that is cancelled meanwhile hears what was committed.
-        await self._engine.journal.record(self.item, event, self._keep)
+        await self._engine.journal.record(self.item, event, self._keep, limits)
         await self._door.on_recorded(self.item)
 
     async def _send(self) -> float | None:
@@ -318,7 +324,7 @@ class ItemProcessor:
         submission.send_by = anyio.current_time() + within
         # The wall's too: it is the time in which others may take over; see there.
         submission.send_by_wall = time.time() + within
-        await self._record(Sending(submission.seed, now))
+        await self._record(Sending(submission.seed, now), self._door.limits)
 
     async def _record_not_sent(self) -> None:
         """Commit that the last attempt, if any, was not accepted."""

@@ -21,8 +21,9 @@ from finetuning_async.journal._state_machine import STATES, step
 from finetuning_async.journal._store import Delete, Insert, Update
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from finetuning_async._pacing import CreditLimit
     from finetuning_async._runtime import Job
     from finetuning_async.journal._records import NewItem
     from finetuning_async.journal._state_machine import Action, Ended, Entry, Event
@@ -78,7 +79,11 @@ class Journal:
         return self._summary
 
     async def record(
-        self, item: Item, event: Event, keep: Callable[[Item], object] | None = None
+        self,
+        item: Item,
+        event: Event,
+        keep: Callable[[Item], object] | None = None,
+        limits: Sequence[CreditLimit] = (),
     ) -> tuple[Item, Action | None]:
         """Apply an event to an item, and commit the result.
 
@@ -87,34 +92,39 @@ class Journal:
             event: What happened.
             keep: Called with the item as it is now, also if the call is cancelled
                 before it returns.
+            limits: What budgets allow.
 
         Returns:
             The item as it is now, and what to do next.
 
         Raises:
             StaleItemError: Another worker has changed the item since it was read.
+            BudgetExceededError: One of the `limits` does not allow it.
             JournalError: It cannot be written, or the event is not possible.
         """
         entry, action = step(item.entry, event)
         if entry == item.entry:
             return item, action
-        waiting = self._add(Update(item, entry))
+        waiting = self._add(Update(item, entry, tuple(limits)))
         try:
             return _item(await self._commit(waiting)), action
         finally:
             if keep is not None and isinstance(waiting.result, Item):
                 keep(waiting.result)
 
-    async def insert(self, new: NewItem, entry: Entry) -> Item:
+    async def insert(
+        self, new: NewItem, entry: Entry, limits: Sequence[CreditLimit] = ()
+    ) -> Item:
         """Add an item with its entry.
 
         Returns:
             The new item; or the one whose key is known, as it is.
 
         Raises:
+            BudgetExceededError: One of the `limits` does not allow it.
             JournalError: It cannot be written.
         """
-        return _item(await self._commit(self._add(Insert(new, entry))))
+        return _item(await self._commit(self._add(Insert(new, entry, tuple(limits)))))
 
     async def delete(self, item: Item) -> None:
         """Remove an item.
@@ -153,7 +163,7 @@ class Journal:
 
     async def _commit(self, waiting: _Waiting) -> Committed:
         await self.thread.start(self._commit_all).wait()
-        if isinstance(waiting.result, JournalError):
+        if isinstance(waiting.result, FinetuningError):
             raise waiting.result
         return waiting.result
 
@@ -163,7 +173,7 @@ class Journal:
         """As `record`, for a function that `start` runs."""
         waiting = self._add(Update(item, step(item.entry, event)[0]))
         self._commit_all()
-        if isinstance(waiting.result, JournalError):
+        if isinstance(waiting.result, FinetuningError):
             raise waiting.result
         return _item(waiting.result)
 

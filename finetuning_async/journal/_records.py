@@ -131,12 +131,15 @@ class Item(NewItem):
         entry: Its recorded progress.
         created_at: When it was added, in seconds since 1970 by the store's clock.
         updated_at: When it was changed, likewise.
+        spent_at: Until when its last credit may have been taken, likewise; `None` for
+            `updated_at`.
     """
 
     seq: int
     entry: Entry
     created_at: float = 0.0
     updated_at: float = 0.0
+    spent_at: float | None = None
 
     @property
     def request(self) -> Any:  # a batch knows that it holds no sound effect
@@ -348,3 +351,23 @@ class Summary:
             "credits_spent": self.accepts,
             "credits_possibly_spent": self.in_doubt,
         }
+
+
+@attrs.frozen
+class Added:
+    """How many items of one `Batch.add` were new.
+
+    Attributes:
+        new: How many were added.
+        known: How many were in the journal already.
+
+    Example:
+        from finetuning_async.batch import Batch
+
+        async with Batch(client, "album") as batch:
+            added = await batch.add([GenerationRequest("rain")])
+            print(added.new, "new,", added.known, "known")
+    """
+
+    new: int
+    known: int

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NEW_COLUMNS: Final = tuple(field.name for field in attrs.fields(NewItem))
 ENTRY_COLUMNS: Final = tuple(field.name for field in attrs.fields(Entry))
-TIMES: Final = ("created_at", "updated_at")
+TIMES: Final = ("created_at", "updated_at", "spent_at")
 ALL_COLUMNS: Final = ("seq", *TIMES, *NEW_COLUMNS, *ENTRY_COLUMNS)
 
 # Ten times as fast as `attrs.asdict`, and there are four entries for each create.

@@ -1,8 +1,9 @@
 """The tables of a journal in SQLite, and how those of earlier versions become them.
 
 Version 1 counted a track as failed after a single 404. Versions 1 and 2 held one
-journal in a file, called the state `sending` ``intent``, and kept whole webhooks. The
-version is SQLite's ``user_version``.
+journal in a file, called the state `sending` ``intent``, and kept whole webhooks.
+Version 3 did not note when credits were spent. The version is SQLite's
+``user_version``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from finetuning_async.journal._sql_columns import ALL_COLUMNS, REVIVE_404
 if TYPE_CHECKING:
     import sqlite3
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 OLDEST_VERSION: Final = 1
 """The oldest version that can still be read."""
@@ -48,6 +49,7 @@ CREATE TABLE item (
     result TEXT,
     created_at REAL NOT NULL,
     updated_at REAL NOT NULL,
+    spent_at REAL,
     UNIQUE (journal, key)
 );
 CREATE INDEX item_state ON item (journal, state, seq);
@@ -64,7 +66,18 @@ CREATE TABLE holder (
     until REAL NOT NULL,
     PRIMARY KEY (journal, name)
 ) WITHOUT ROWID;
+CREATE TABLE booking (
+    journal TEXT NOT NULL,
+    name TEXT NOT NULL,
+    share TEXT,
+    holder TEXT,
+    credits INTEGER NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (journal, name)
+) WITHOUT ROWID;
 """
+
+_BOOKING: Final = SCHEMA[SCHEMA.index("CREATE TABLE booking") :]
 
 _BEFORE_COPY: Final = """
 DROP INDEX IF EXISTS item_state;
@@ -78,7 +91,7 @@ DROP TABLE old_item;
 DROP TABLE old_note;
 """
 
-_ADDED: Final = {"holder": "NULL", "fence": "0", "share": "NULL"}
+_ADDED: Final = {"holder": "NULL", "fence": "0", "share": "NULL", "spent_at": "NULL"}
 """Columns that earlier versions had not, and what they hold for their items."""
 
 _CHANGED: Final = {
@@ -102,6 +115,10 @@ def migrate(db: sqlite3.Connection, version: int, now: float) -> None:
         version: The version of the file.
         now: When its items count as added, in seconds since 1970.
     """
+    if version == 3:
+        _run(db, "ALTER TABLE item ADD COLUMN spent_at REAL;" + _BOOKING)
+        db.execute(f"PRAGMA user_version = {VERSION}")
+        return
     if version < 2:
         db.execute(f"UPDATE item SET {REVIVE_404}")  # noqa: S608 - names of ours
     columns = _old_columns(db, now)
@@ -127,6 +144,7 @@ def show_as_current(db: sqlite3.Connection) -> None:
         "CREATE TEMP VIEW note AS SELECT '' AS journal, name, value FROM main.note"
     )
     db.execute("CREATE TEMP TABLE holder (journal TEXT, name TEXT, until REAL)")
+    _run(db, _BOOKING.replace("CREATE", "CREATE TEMP"))
 
 
 def _old_columns(db: sqlite3.Connection, now: float) -> dict[str, str]:

@@ -10,7 +10,34 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from finetuning_async.journal._file_names import UsedNames
-from finetuning_async.journal._records import SHORT_LENGTH, Item, NewItem, Summary
+from finetuning_async.journal._outcomes import (
+    check_same_content,
+    not_found_error,
+    not_storable_error,
+    stale_error,
+    taken_error,
+    version,
+    with_free_name,
+)
+from finetuning_async.journal._records import (
+    SHORT_LENGTH,
+    Added,
+    Item,
+    NewItem,
+    Summary,
+)
+from finetuning_async.journal._spending import (
+    BOOK,
+    SPENT_AT,
+    UNBOOK,
+    USAGE,
+    Usage,
+    booking_of,
+    charge_delay,
+    first_refusal,
+    parameters,
+    sql,
+)
 from finetuning_async.journal._sql_columns import (
     ALL_COLUMNS,
     COUNTS,
@@ -28,23 +55,18 @@ from finetuning_async.journal._state_machine import STATES, Entry, State
 from finetuning_async.journal._store import (
     LONGEST_LEASE,
     NOT_PENDING,
-    Added,
     Insert,
     Update,
-    check_same_content,
     commit_update,
-    not_found_error,
-    not_storable_error,
-    stale_error,
-    taken_error,
-    version,
-    with_free_name,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from finetuning_async._errors import BudgetExceededError
+    from finetuning_async._pacing import CreditLimit
+    from finetuning_async.journal._spending import Booking
     from finetuning_async.journal._store import Change, Committed
 
 _ADDED: Final = (
@@ -65,7 +87,10 @@ _SET: Final = f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY_COLUM
 _IF_UNCHANGED: Final = (
     "WHERE seq = ? AND state = ? AND lost_at IS ? AND accepts = ? AND fence = ?"
 )
-_UPDATE: Final = f"{_SET}, updated_at = ? {_IF_UNCHANGED}"
+_UPDATE: Final = (
+    f"{_SET}, updated_at = ?, spent_at = coalesce(?, spent_at) {_IF_UNCHANGED}"
+)
+_IS_UNCHANGED: Final = f"SELECT 1 FROM item {_IF_UNCHANGED}"  # noqa: S608 - names of ours
 _DELETE: Final = f"DELETE FROM item {_IF_UNCHANGED}"  # noqa: S608 - names of ours
 _SELECT: Final = f"SELECT {', '.join(ALL_COLUMNS)} FROM item WHERE journal = ?"  # noqa: S608 - names of ours
 _SEQS: Final = (
@@ -74,6 +99,9 @@ _SEQS: Final = (
 )
 """One state's, read in order from the index; see `SQLiteStore.page`."""
 
+_USAGE, _SPENT_AT, _BOOK, _UNBOOK = (
+    sql(text, "", ":NAME") for text in (USAGE, SPENT_AT, BOOK, UNBOOK)
+)
 _CHUNK: Final = 500
 _ADOPT: Final = (
     ': --adopt (existing="adopt") then takes over what results.jsonl records'
@@ -182,10 +210,18 @@ class SQLiteStore:
             # It was refused before its statement ran, so the others can go on.
             return not_storable_error(change.item, error)
         done = db.execute(_DELETE, _unchanged(change.item))
-        return None if done.rowcount else stale_error(change.item)
+        if not done.rowcount:
+            return stale_error(change.item)
+        if kept := booking_of(change.item, self.now()):
+            self._write_booking(db, *kept)
+        return None
 
     def _add(self, db: sqlite3.Connection, change: Insert) -> Committed:
         new, entry, now = change.item, change.entry, self.now()
+        if change.limits and self.find_key(new.key) is None:
+            refused = self._refusal(db, change.limits)
+            if refused is not None:
+                return refused
         done = db.execute(_INSERT, self._values(new, now, entry))
         if not done.rowcount:
             return self.find_key(new.key)
@@ -193,15 +229,74 @@ class SQLiteStore:
 
     def _update(self, db: sqlite3.Connection, change: Update) -> Committed:
         item, entry, now = change.item, change.entry, self.now()
-        values = (*entry_values(entry), now, *_unchanged(item))
+        delay = charge_delay(item.entry, entry)
+        spent_at = item.spent_at if delay is None else now + delay
+        is_planned = entry.state == "planned"
+        refused = self._refusal(db, change.limits, item.seq, reserved=is_planned)
+        if refused and db.execute(_IS_UNCHANGED, _unchanged(item)).fetchone():
+            return refused
+        values = (*entry_values(entry), now, spent_at, *_unchanged(item))
         try:
             done = db.execute(_UPDATE, values)
         except sqlite3.IntegrityError:
             # It has undone this statement only.
-            return taken_error(change)
+            return taken_error(item, entry)
         if not done.rowcount:
             return stale_error(item)
-        return attrs.evolve(item, entry=entry, updated_at=now)
+        return attrs.evolve(item, entry=entry, updated_at=now, spent_at=spent_at)
+
+    def _refusal(
+        self,
+        db: sqlite3.Connection,
+        limits: Sequence[CreditLimit],
+        seq: int = 0,
+        name: str = "",
+        *,
+        reserved: bool = True,
+    ) -> BudgetExceededError | None:
+        """The error of the first limit that allows no credit more."""
+        return first_refusal(
+            limits,
+            lambda limit: self._usage(db, limit, seq, name),
+            self.now(),
+            reserved=reserved,
+        )
+
+    def _usage(
+        self, db: sqlite3.Connection, limit: CreditLimit, seq: int = 0, name: str = ""
+    ) -> Usage:
+        values = parameters(limit, self.now(), but_seq=seq, but_name=name)
+        values |= {"journal": self._journal}
+        spent, reserved = db.execute(_USAGE, values).fetchone()
+        is_over = limit.per is not None and not limit.allows(spent + reserved)
+        spent_at = db.execute(_SPENT_AT, values).fetchall() if is_over else ()
+        return Usage(spent, reserved, tuple(spent_at))
+
+    def usage(self, limit: CreditLimit) -> Usage:
+        """As `JournalStore.usage`."""
+        with self._file.connection() as db:
+            return self._usage(db, limit)
+
+    def book(self, booking: Booking, limits: Sequence[CreditLimit] = ()) -> None:
+        """As `JournalStore.book`."""
+        is_held = booking.holder is not None
+        with self._file.transaction() as db:
+            error = self._refusal(db, limits, name=booking.name, reserved=is_held)
+            if error is None:
+                self._write_booking(db, booking, self.now() + booking.delay)
+        if error is not None:
+            raise error
+
+    def _write_booking(
+        self, db: sqlite3.Connection, booking: Booking, at: float
+    ) -> None:
+        values = attrs.asdict(booking) | {"journal": self._journal, "at": at}
+        db.execute(_BOOK, values)
+
+    def unbook(self, name: str) -> None:
+        """As `JournalStore.unbook`."""
+        with self._file.transaction() as db:
+            db.execute(_UNBOOK, {"journal": self._journal, "name": name})
 
     def record(self, item: Item, entry: Entry) -> Item:
         """As `JournalStore.record`."""

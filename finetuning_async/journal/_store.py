@@ -15,41 +15,50 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
 
-from finetuning_async.journal._errors import JournalError, StaleItemError
+from finetuning_async._errors import FinetuningError
+from finetuning_async._pacing import CreditLimit
 from finetuning_async.journal._file_names import UsedNames
-from finetuning_async.journal._records import Item, NewItem, Summary, costs_credits
+from finetuning_async.journal._outcomes import (
+    check_same_content,
+    not_found_error,
+    stale_error,
+    taken_error,
+    version,
+    with_free_name,
+)
+from finetuning_async.journal._records import (
+    Added,
+    Item,
+    NewItem,
+    Summary,
+    costs_credits,
+)
+from finetuning_async.journal._spending import (
+    Booking,
+    booking_of,
+    charge_delay,
+    first_refusal,
+    usage_of,
+)
 from finetuning_async.journal._state_machine import STATES, Entry, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-
-@attrs.frozen
-class Added:
-    """How many items of one `Batch.add` were new.
-
-    Attributes:
-        new: How many were added.
-        known: How many were in the journal already.
-
-    Example:
-        from finetuning_async.batch import Batch
-
-        async with Batch(client, "album") as batch:
-            added = await batch.add([GenerationRequest("rain")])
-            print(added.new, "new,", added.known, "known")
-    """
-
-    new: int
-    known: int
+    from finetuning_async._errors import BudgetExceededError
+    from finetuning_async.journal._spending import Usage
 
 
 @attrs.frozen
 class Insert:
-    """Add an item; one whose key is known stays as it is. Results in the stored one."""
+    """Add an item; one whose key is known stays as it is. Results in the stored one.
+
+    In a `BudgetExceededError` if one of the `limits` allows no credit more.
+    """
 
     item: NewItem
     entry: Entry = attrs.field(factory=Entry)
+    limits: tuple[CreditLimit, ...] = ()
 
 
 @attrs.frozen
@@ -63,15 +72,22 @@ class Update:
     These four fence off a worker that was suspended: if meanwhile the item was lost,
     found absent and sent again, it is back in the same state, but `lost_at` has
     changed.
+
+    In a `BudgetExceededError` if one of the `limits` allows no credit more. Where the
+    entry is planned, what others have reserved counts as well; where it is to be sent,
+    only what is spent, since what was reserved for it may count no more.
     """
 
     item: Item
     entry: Entry
+    limits: tuple[CreditLimit, ...] = ()
 
 
 @attrs.frozen
 class Delete:
     """Remove an item, unless another worker has changed it; results in `None`.
+
+    What it has cost stays spent.
 
     In a `StaleItemError` if it was changed, as for `Update`.
     """
@@ -80,7 +96,7 @@ class Delete:
 
 
 Change: TypeAlias = Insert | Update | Delete
-Committed: TypeAlias = Item | JournalError | None
+Committed: TypeAlias = Item | FinetuningError | None
 """What a change has resulted in."""
 
 
@@ -178,6 +194,20 @@ class JournalStore(Protocol):
     def summary(self) -> Summary:
         """The journal in numbers."""
 
+    def usage(self, limit: CreditLimit) -> Usage:
+        """What counts in a budget now: of one share, or of all."""
+
+    def book(self, booking: Booking, limits: Sequence[CreditLimit] = ()) -> None:
+        """Count credits without an entry, in place of what its name had before.
+
+        Raises:
+            BudgetExceededError: One of the `limits` does not allow it; as for
+                ``Update``, what is reserved counts only for what is to be reserved.
+        """
+
+    def unbook(self, name: str) -> None:
+        """Count the booking `name` no more."""
+
     def read_note(self, name: str) -> str | None:
         """The note `name`, as `write_note` left it; `None` if there is none."""
 
@@ -229,6 +259,7 @@ class MemoryStore:
         self._keys: dict[str, int] = {}
         self._notes: dict[str, str] = {}
         self._holders: dict[str, float] = {}
+        self._bookings: dict[str, tuple[Booking, float]] = {}
 
     def add(self, items: Iterable[NewItem]) -> Added:
         """As `JournalStore.add`."""
@@ -263,20 +294,71 @@ class MemoryStore:
 
     def _apply(self, change: Change) -> Committed:
         if isinstance(change, Insert):
-            return self._insert(change)
+            is_new = change.item.key not in self._keys
+            refused = self._refusal(change.limits) if is_new else None
+            return refused or self._insert(change)
         known = self._items.get(change.item.seq)
         if known is None or version(known.entry) != version(change.item.entry):
             return stale_error(change.item)
         if isinstance(change, Delete):
             del self._items[known.seq], self._keys[known.key]
+            if kept := booking_of(known, self.now()):
+                self._bookings[kept[0].name] = kept
             return None
         track_id = change.entry.track_id
         is_new = track_id is not None and track_id != known.entry.track_id
         if is_new and self.find_track(str(track_id)) is not None:
-            return taken_error(change)
-        item = attrs.evolve(known, entry=change.entry, updated_at=self.now())
+            return taken_error(known, change.entry)
+        is_planned = change.entry.state == "planned"
+        refused = self._refusal(change.limits, known.seq, reserved=is_planned)
+        if refused is not None:
+            return refused
+        now = self.now()
+        item = attrs.evolve(known, entry=change.entry, updated_at=now)
+        delay = charge_delay(known.entry, change.entry)
+        if delay is not None:
+            item = attrs.evolve(item, spent_at=now + delay)
         self._items[item.seq] = item
         return item
+
+    def _refusal(
+        self,
+        limits: Sequence[CreditLimit],
+        seq: int = 0,
+        name: str = "",
+        *,
+        reserved: bool = True,
+    ) -> BudgetExceededError | None:
+        return first_refusal(
+            limits,
+            lambda limit: self._usage(limit, seq, name),
+            self.now(),
+            reserved=reserved,
+        )
+
+    def usage(self, limit: CreditLimit) -> Usage:
+        """As `JournalStore.usage`."""
+        with self._lock:
+            return self._usage(limit)
+
+    def _usage(self, limit: CreditLimit, seq: int = 0, name: str = "") -> Usage:
+        items = (item for item in self._items.values() if item.seq != seq)
+        bookings = (kept for kept in self._bookings.values() if kept[0].name != name)
+        return usage_of(items, bookings, limit, self.now(), self.is_alive)
+
+    def book(self, booking: Booking, limits: Sequence[CreditLimit] = ()) -> None:
+        """As `JournalStore.book`."""
+        with self._lock:
+            is_held = booking.holder is not None
+            error = self._refusal(limits, name=booking.name, reserved=is_held)
+            if error is not None:
+                raise error
+            self._bookings[booking.name] = booking, self.now() + booking.delay
+
+    def unbook(self, name: str) -> None:
+        """As `JournalStore.unbook`."""
+        with self._lock:
+            self._bookings.pop(name, None)
 
     def _insert(self, change: Insert) -> Item:
         key, now = change.item.key, self.now()
@@ -410,63 +492,11 @@ NOT_PENDING = frozenset({"planned", "downloaded", "failed"})
 claimed in their order."""
 
 
-def version(entry: Entry) -> tuple[object, ...]:
-    """What fences off a worker that has not seen the last change; see `Update`."""
-    return entry.state, entry.lost_at, entry.accepts, entry.fence
-
-
 def commit_update(store: JournalStore, item: Item, entry: Entry) -> Item:
     """As `JournalStore.record`, by `JournalStore.commit`."""
     (outcome,) = store.commit([Update(item, entry)])
-    if isinstance(outcome, JournalError):
+    if isinstance(outcome, FinetuningError):
         raise outcome
     if outcome is None:
         raise AssertionError("unreachable: an update results in an item or an error")
     return outcome
-
-
-def with_free_name(item: NewItem, used: UsedNames) -> NewItem:
-    """An item whose file name is no other item's."""
-    return attrs.evolve(item, file=used.claim(item.file, item.key))
-
-
-def stale_error(item: Item) -> StaleItemError:
-    """The outcome of a change when another worker was faster."""
-    return StaleItemError(
-        f"{item.name} is no longer {item.entry.state}: another worker has changed it;"
-        " read it again"
-    )
-
-
-def taken_error(change: Update) -> JournalError:
-    """The outcome of an `Update` whose track belongs to another item."""
-    return JournalError(
-        f"track {change.entry.track_id} already belongs to another item, so it cannot"
-        f" belong to {change.item.name}"
-    )
-
-
-def not_storable_error(item: NewItem, error: Exception) -> JournalError:
-    """The outcome of a change that holds what the store cannot."""
-    found = JournalError(f"{item.key!r} holds what the journal cannot store: {error}")
-    found.__cause__ = error
-    return found
-
-
-def not_found_error(seq: int) -> JournalError:
-    """What `JournalStore.get` raises."""
-    return JournalError(f"there is no item {seq} in the journal")
-
-
-def check_same_content(known: NewItem, given: NewItem) -> None:
-    """Check that a key has the same content as before.
-
-    Raises:
-        JournalError: It does not.
-    """
-    if (known.kind, known.content) != (given.kind, given.content):
-        where = "" if given.line is None else f"line {given.line}: "
-        raise JournalError(
-            f"{where}{given.custom_id or given.key} is in the journal with different"
-            " content; give a changed row a new custom_id, or use a new folder"
-        )

@@ -56,6 +56,7 @@ CREATE TABLE finetuning_item (
     result text,
     created_at double precision NOT NULL,
     updated_at double precision NOT NULL,
+    spent_at double precision,
     PRIMARY KEY (journal, seq),
     UNIQUE (journal, key),
     UNIQUE (journal, track_id)
@@ -71,6 +72,19 @@ CREATE TABLE finetuning_holder (
     journal text NOT NULL REFERENCES finetuning_journal (name) ON DELETE CASCADE,
     name text NOT NULL,
     until double precision NOT NULL,
+    PRIMARY KEY (journal, name)
+);
+"""
+
+_TO_4: Final = """
+ALTER TABLE finetuning_item ADD COLUMN IF NOT EXISTS spent_at double precision;
+CREATE TABLE IF NOT EXISTS finetuning_booking (
+    journal text NOT NULL REFERENCES finetuning_journal (name) ON DELETE CASCADE,
+    name text NOT NULL,
+    share text,
+    holder text,
+    credits bigint NOT NULL,
+    at double precision NOT NULL,
     PRIMARY KEY (journal, name)
 );
 """
@@ -113,6 +127,8 @@ def prepare(db: psycopg.Connection, journal: str) -> None:
         db.execute(SCHEMA)
     elif not _has_table(db, "finetuning_holder"):
         db.execute(_TO_3)
+    if not _has_table(db, "finetuning_booking"):
+        db.execute(_TO_4)
     db.execute(
         "INSERT INTO finetuning_journal (name, version) VALUES (%s, %s)"
         " ON CONFLICT DO NOTHING",

@@ -35,6 +35,8 @@ from finetuning_async.journal import (
     Summary,
     Update,
     UsedNames,
+    booking_of,
+    charge_delay,
     check_same_content,
     commit_update,
     entry_values,
@@ -51,6 +53,7 @@ from finetuning_async.journal import (
 )
 from finetuning_async.postgres import _journal_schema as schema
 from finetuning_async.postgres._journal_connection import PostgresConnection
+from finetuning_async.postgres._spending import SpendingStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -73,7 +76,8 @@ _IF_UNCHANGED: Final = (
 )
 _UPDATE: Final = (
     f"UPDATE finetuning_item SET {', '.join(f'{name} = %s' for name in ENTRY_COLUMNS)},"  # noqa: S608 - names of ours
-    f" updated_at = {schema.NOW} {_IF_UNCHANGED} RETURNING updated_at"
+    f" updated_at = {schema.NOW}, spent_at = coalesce({schema.NOW} + %s, spent_at)"
+    f" {_IF_UNCHANGED} RETURNING updated_at, spent_at"
 )
 _DELETE: Final = f"DELETE FROM finetuning_item {_IF_UNCHANGED} RETURNING seq"  # noqa: S608 - names of ours
 _SELECT: Final = (
@@ -86,7 +90,7 @@ FORGET_AFTER: Final = 3600.0
 """Seconds after which a holder that is dead is removed from the table."""
 
 
-class PostgresStore:
+class PostgresStore(SpendingStore):
     """A journal in a database. Tables are created if there are none.
 
     After a connection was lost, the next call opens a new one.
@@ -101,8 +105,7 @@ class PostgresStore:
     """
 
     def __init__(self, conninfo: str = "", *, journal: str = "default") -> None:
-        self._journal = journal
-        self._connection = PostgresConnection(conninfo)
+        super().__init__(PostgresConnection(conninfo), journal)
         try:
             with self._connection.transaction() as db:
                 schema.prepare(db, journal)
@@ -126,11 +129,6 @@ class PostgresStore:
         """
         with self._connection.transaction() as db:
             return work(db)
-
-    def _rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-        """The rows of a query whose first parameter is the journal's name."""
-        with self._connection.use() as db:
-            return db.execute(query, (self._journal, *values)).fetchall()
 
     def _items(self, where: LiteralString, *values: object) -> list[Item]:
         return [item_of(row) for row in self._rows(f"{_SELECT} {where}", *values)]
@@ -162,11 +160,6 @@ class PostgresStore:
                 if on_added is not None and added:
                     on_added(db, list(added.values()))
         return Added(new, known)
-
-    def _lock_journal(self) -> None:
-        """Let nobody else add items in this transaction: they get the next numbers."""
-        # NO KEY: else others could not say that they live until it ends.
-        self._rows("SELECT FROM finetuning_journal WHERE name = %s FOR NO KEY UPDATE")
 
     def _add(
         self,
@@ -242,8 +235,10 @@ class PostgresStore:
     ) -> list[Committed]:
         results: list[Committed] = []
         with db.transaction():
+            if any(isinstance(c, Insert | Update) and c.limits for c in changes):
+                self._lock_journal()
             # In their order; those of one kind that follow one another go together.
-            for kind, group in groupby(changes, type):
+            for kind, group in groupby(changes, _kind_of):
                 results += self._apply(kind, list(group))
         return results
 
@@ -256,26 +251,57 @@ class PostgresStore:
             for change in changes:
                 try:
                     with db.transaction():  # a savepoint
-                        results += self._apply(type(change), [change])
+                        results += self._apply(_kind_of(change), [change])
                 except psycopg.errors.UniqueViolation:
                     if not isinstance(change, Update):
                         raise
-                    results.append(taken_error(change))
+                    results.append(taken_error(change.item, change.entry))
                 except psycopg.DataError as error:
                     results.append(not_storable_error(change.item, error))
         return results
 
-    def _apply(self, kind: type, group: list[Any]) -> list[Committed]:
+    def _apply(self, kind: type | None, group: list[Any]) -> list[Committed]:
+        if kind is None:
+            return [self._apply_within_limits(change) for change in group]
         if kind is Insert:
             self._lock_journal()
             self._add(group)
             stored = self._by_key([change.item.key for change in group])
             return [stored[change.item.key] for change in group]
         if kind is Update:
-            rows = [(*entry_values(c.entry), *self._unchanged(c.item)) for c in group]
+            rows = [
+                (
+                    *entry_values(c.entry),
+                    charge_delay(c.item.entry, c.entry),
+                    *self._unchanged(c.item),
+                )
+                for c in group
+            ]
             return list(map(_updated, group, self._each(_UPDATE, rows)))
         rows = [self._unchanged(c.item) for c in group]
-        return list(map(_deleted, group, self._each(_DELETE, rows)))
+        found = self._each(_DELETE, rows)
+        for change, row in zip(group, found, strict=True):
+            kept = None if row is None else booking_of(change.item, self.now())
+            if kept is not None:
+                self._spending().book(*kept)
+        return list(map(_deleted, group, found))
+
+    def _apply_within_limits(self, change: Insert | Update) -> Committed:
+        """Make a change unless its limits do not allow it, under `_lock_journal`."""
+        if isinstance(change, Insert):
+            if known := self.find_key(change.item.key):
+                return known
+            refused = self._spending().refusal(change.limits, reserved=True)
+        else:
+            refused = self._spending().refusal(
+                change.limits,
+                reserved=change.entry.state == "planned",
+                but_seq=change.item.seq,
+            )
+            stored = self._items("AND seq = %s", change.item.seq)
+            if not stored or version(stored[0].entry) != version(change.item.entry):
+                return stale_error(change.item)
+        return refused or self._apply(type(change), [change])[0]
 
     def _unchanged(self, item: Item) -> tuple[object, ...]:
         """The values of `_IF_UNCHANGED`."""
@@ -450,20 +476,24 @@ class PostgresStore:
                 holder,
             )
 
-    def now(self) -> float:
-        """As `JournalStore.now`; the database's clock."""
-        with self._connection.use() as db:
-            return float(db.execute(f"SELECT {schema.NOW}").fetchall()[0][0])
-
     def close(self) -> None:
         """As `JournalStore.close`."""
         self._connection.close()
 
 
+def _kind_of(change: Change) -> type | None:
+    """Its class; `None` if it has limits, so that it is made alone."""
+    has_limits = isinstance(change, Insert | Update) and bool(change.limits)
+    return None if has_limits else type(change)
+
+
 def _updated(change: Update, row: tuple[Any, ...] | None) -> Committed:
     if row is None:
         return stale_error(change.item)
-    return attrs.evolve(change.item, entry=change.entry, updated_at=row[0])
+    updated_at, spent_at = row
+    return attrs.evolve(
+        change.item, entry=change.entry, updated_at=updated_at, spent_at=spent_at
+    )
 
 
 def _deleted(change: Delete, row: tuple[Any, ...] | None) -> Committed:

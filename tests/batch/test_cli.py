@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from finetuning_async.batch import _folder
 from finetuning_async.batch._folder import Folder
 from finetuning_async.cli import _batch_run, _event_loop
+from finetuning_async.cli._connect import budget_of
 from finetuning_async.cli._exit_codes import PARTIAL
 from finetuning_async.cli._program import program
 from finetuning_async.emulator import Emulator, Fault
@@ -47,7 +48,11 @@ class RunEmulator:
         self.runs += 1
         settings = {"audio": SONG, "queue_size": 100, "seed": self.runs}
         service = Emulator(**{**settings, **self.settings})
-        async with emulated(service, rate_limits=plan.limits) as (emulator, client):
+        options = budget_of(plan.budget, plan.account_journal)
+        async with emulated(service, rate_limits=plan.limits, **options) as (
+            emulator,
+            client,
+        ):
             began = anyio.current_time()
             emulator.account.id = self.account
             for fault in self.faults:
@@ -199,6 +204,16 @@ def test_a_dry_run_counts_what_earlier_runs_have_left(
     assert (told["rows"], told["credits_needed"]) == (0, 3)
     told = data(finetuning("run", songs, "--out", "album", "--dry-run", "--json"))
     assert (told["rows"], told["known"], told["credits_needed"]) == (5, 2, 3)
+
+
+def test_a_run_with_a_budget_pauses_above_it(
+    finetuning: Run, world: RunEmulator, songs: str
+) -> None:
+    ran = finetuning("run", songs, "--out", "album", "--budget", "2")
+    assert ran.exit_code == PARTIAL
+    assert "Paused: nothing was sent: " in ran.stderr
+    assert "To resume, raise --budget." in ran.stderr
+    assert data(finetuning("status", "album", "--json"))["credits_spent"] == 2
 
 
 def test_failed_rows_exit_as_partly_done_until_retried(

@@ -22,6 +22,8 @@ from typing import Any
 
 import httpx
 import pyte
+from rich.console import Console
+from rich.live import Live
 
 WIDTHS = (40, 60, 80, 120)
 ROWS = 200
@@ -208,6 +210,7 @@ def _show() -> None:
                 program.main(list(words), "finetuning", standalone_mode=False)
                 _mark(width, name)
             _bars(width)
+            _batch(width)
 
 
 def _mark(width: int, name: str) -> None:
@@ -235,6 +238,27 @@ def _bars(width: int) -> None:
                 reporter.loading(120_000, 1_400_000)
             reporter._progress.refresh()
             _mark(width, f"bar, {name}")
+
+
+def _batch(width: int) -> None:
+    """The table of a running batch, of more tracks than most have."""
+    from finetuning_async.cli._batch_view import LiveView
+
+    view = LiveView.__new__(LiveView)  # with numbers of our own, and no batch
+    view._console = Console(stderr=True)
+    with Live(console=view._console, transient=True, auto_refresh=False) as view._live:
+        told: Any = view
+        told.counts = lambda: {
+            "done": "1234 of 20000",
+            "running": "5",
+            "queued": "18755",
+            "failed": "4",
+            "in doubt": "2",
+            "credits": "1243",
+        }
+        told.forecast = lambda: ["next create when a track ends", "expected end in 9 h"]
+        view.refresh()
+        _mark(width, "bar of a batch")
 
 
 if __name__ == "__main__":

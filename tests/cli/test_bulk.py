@@ -174,6 +174,20 @@ def test_a_duplicate_or_unknown_track_is_a_warning(
     ]
 
 
+def test_a_private_track_and_an_unknown_playlist_say_what_to_do(
+    finetuning: Run, emulator: Any
+) -> None:
+    emulator.with_playlist("all", public=True)
+    made = _create(finetuning, 2)
+    ran = finetuning(["playlist", "add", "all", *made])
+    assert ran.exit_code == FAILURE
+    hint = "Make the track public on finetuning.ai, or choose a private playlist.\n"
+    assert ran.stderr.count(hint) == 1
+    unknown = "c46a8f02-1b7d-4e35-a9c8-50f2e6d3b714"
+    ran = finetuning(["playlist", "add", unknown, made[0]])
+    assert "To list your playlists: finetuning playlists\n" in ran.stderr
+
+
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_partial_success_has_the_same_exit_code_everywhere(
     finetuning: Run, emulator: Any, form: list[str]

@@ -274,6 +274,23 @@ def test_contradicting_options_are_rejected(
     assert not service.requests
 
 
+def test_a_budget_counts_what_earlier_runs_have_spent(
+    finetuning: Run, service: Any
+) -> None:
+    service.respond("GET /v1/me", "me")
+    service.respond("GET /v1/generations", "generations_list_last_page")
+    args = ["generate", "choir", "--no-wait", "--journal", "tracks.db"]
+    args += ["--budget", "1"]
+    assert finetuning(args).exit_code == 0
+    sent = sum(request.method == "POST" for request in service.requests)
+    ran = finetuning(args)
+    assert ran.exit_code == 1
+    assert "Error: nothing was sent: 1 of 1 credits are spent" in ran.stderr
+    assert sum(request.method == "POST" for request in service.requests) == sent
+    ran = finetuning(["generate", "choir", "--budget", "1"])
+    assert (ran.exit_code, "requires --journal" in ran.stderr) == (2, True)
+
+
 def test_shared_limits_are_those_of_the_machine(
     finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ import finetuning_async
 from finetuning_async import Generation, SoundEffect
 from finetuning_async._downloads import _file_names
 from finetuning_async._http import _media_redirects
-from finetuning_async.cli import _output, _progress, _progress_bar
+from finetuning_async.cli import _batch_view, _output, _progress, _progress_bar
 from finetuning_async.cli._program import COMMANDS, program
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def test_main_returns_the_exit_code_or_exits_with_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [_progress_bar, _output, _file_names, _media_redirects]
+    "module", [_batch_view, _progress_bar, _output, _file_names, _media_redirects]
 )
 def test_the_examples_in_the_docstrings_are_right(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0

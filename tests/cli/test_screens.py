@@ -49,13 +49,24 @@ def test_a_bar_never_wraps_and_says_what_it_waits_for(
     screens: Screens, width: int
 ) -> None:
     bars = {name: lines for (w, name), lines in screens.items() if w == width}
-    bars = {name: lines for name, lines in bars.items() if name.startswith("bar")}
+    bars = {name: lines for name, lines in bars.items() if name.startswith("bar,")}
     assert len(bars) == 5
     assert all(len(lines) == 1 for lines in bars.values())
     assert "next in 0:42" in bars["bar, rate limit"][0]
     assert "rate limit" in bars["bar, rate limit"][0]
     assert "queue is full" in bars["bar, queue"][0]
     assert "downloading" in bars["bar, downloading"][0]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_table_of_a_batch_fits(screens: Screens, width: int) -> None:
+    lines = screens[width, "bar of a batch"]
+    assert max(map(len, lines)) <= width
+    assert not any("…" in line for line in lines)
+    whole = " ".join(lines)
+    names = ("done", "running", "queued", "failed", "in doubt", "credits")
+    assert all(name in whole for name in (*names, "next create", "expected end"))
+    assert ("done           running" in lines[0]) == (width >= 60)
 
 
 def test_help_has_no_line_that_the_terminal_wraps(screens: Screens) -> None:
@@ -74,4 +85,4 @@ def test_times_on_a_terminal_are_local(screens: Screens) -> None:
 
 def test_every_screen_is_shown_at_every_width(screens: Screens) -> None:
     assert {name for _, name in screens} >= set(SCREENS)
-    assert len(screens) == (len(SCREENS) + 5) * len(WIDTHS)
+    assert len(screens) == (len(SCREENS) + 6) * len(WIDTHS)

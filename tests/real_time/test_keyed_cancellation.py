@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from finetuning_async.journal import Change, Item, JournalError, JournalStore
+    from finetuning_async.journal import Change, JournalStore
+    from finetuning_async.journal._store import Committed
 
 pytestmark = pytest.mark.real_time
 
@@ -28,7 +29,7 @@ class SlowStore(SQLiteStore):
 
     committed = threading.Event()
 
-    def commit(self, changes: Sequence[Change]) -> list[Item | JournalError | None]:
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
         done = super().commit(changes)
         updates = (change for change in changes if isinstance(change, Update))
         if any(update.entry.state == "sending" for update in updates):
@@ -109,7 +110,7 @@ class HangingStore(SQLiteStore):
         super().__init__(path, account)
         self._of = journal
 
-    def commit(self, changes: Sequence[Change]) -> list[Item | JournalError | None]:
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
         updates = [change for change in changes if not isinstance(change, Delete)]
         if any(update.entry.state == self._of.hangs for update in updates):
             self._of.may_go_on.wait(30)

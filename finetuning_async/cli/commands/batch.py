@@ -12,6 +12,8 @@ from finetuning_async.cli._batch_summary import exit_code, show
 from finetuning_async.cli._options import (
     CommonOptions,
     Number,
+    account_journal_option,
+    budget_option,
     common_options,
     json_option,
     local_options,
@@ -35,7 +37,7 @@ ASSUMED_QUEUE: Final = 5
 the emulator has the same."""
 
 
-class Location(click.ParamType):  # type: ignore[type-arg]  # not generic before 8.5
+class _Location(click.ParamType):  # type: ignore[type-arg]  # not generic before 8.5
     """A folder as a path, or the URL of an object store as it is."""
 
     name = "folder"
@@ -48,9 +50,9 @@ class Location(click.ParamType):  # type: ignore[type-arg]  # not generic before
         return value if "://" in str(value) else Path(value)
 
 
-FOLDER = Location()
+_FOLDER = _Location()
 
-journal_option = click.option(
+_journal_option = click.option(
     "--journal",
     metavar="FOLDER",
     help="For an object store: the folder of the journal, or a postgresql:// URL; give"
@@ -71,13 +73,13 @@ def command() -> None:
 @click.argument("source", metavar="[INPUT]", required=False)
 @click.option(
     "--out",
-    type=FOLDER,
+    type=_FOLDER,
     required=True,
     metavar="FOLDER",
     help="The folder of the batch, or the URL of an object store, such as"
     " s3://bucket/album/ (extra objects).",
 )
-@journal_option
+@_journal_option
 @click.option(
     "--format",
     "format_",
@@ -126,6 +128,8 @@ def command() -> None:
 )
 @shared_option
 @share_option
+@budget_option
+@account_journal_option
 @click.option(
     "--metadata",
     is_flag=True,
@@ -168,8 +172,8 @@ def run(common: CommonOptions, /, **options: Any) -> int:
 
 
 @command.command()
-@click.argument("folder", type=FOLDER)
-@journal_option
+@click.argument("folder", type=_FOLDER)
+@_journal_option
 @json_option
 @local_options()
 @pass_common
@@ -191,8 +195,8 @@ def status(
 @command.command(
     "retry-failed", short_help="Plan failed items again; each costs another credit."
 )
-@click.argument("folder", type=FOLDER)
-@journal_option
+@click.argument("folder", type=_FOLDER)
+@_journal_option
 @local_options()
 @pass_common
 def retry_failed(
@@ -207,9 +211,9 @@ def retry_failed(
 
 
 @command.command(short_help="Plan again the held items that made no track.")
-@click.argument("folder", type=FOLDER)
+@click.argument("folder", type=_FOLDER)
 @click.argument("names", metavar="ID...", nargs=-1, required=True)
-@journal_option
+@_journal_option
 @local_options()
 @pass_common
 def release(
