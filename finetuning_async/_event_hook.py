@@ -67,7 +67,7 @@ class Hook:
         callback: The callback.
     """
 
-    __slots__ = ("_callback", "_has_failed", "_operations")
+    __slots__ = ("__weakref__", "_callback", "_has_failed", "_operations")
 
     def __init__(self, callback: Callable[[Event], object]) -> None:
         self._callback = callback

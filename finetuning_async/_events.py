@@ -8,6 +8,7 @@
     RateLimited                                  a 429 that holds the whole budget
     GenerationAccepted ──> GenerationEnded       once per track
     SubmissionUnknown                            a create that may have been charged
+    LoadChanged                                  more or fewer wait or are in progress
 
 Events hold no secrets, bodies or prompts. A time `at` is in seconds on the event loop's
 clock (`anyio.current_time`); durations are in seconds. The poll loop is shared by all
@@ -295,6 +296,10 @@ class GenerationEnded:
         status: ``completed`` or ``failed``.
         duration: Seconds since the response to its create; `None` if not known.
         generation_time: Seconds that it took, if the service sent them.
+        noticed_after: Seconds from its end until it was seen, at most: by the service's
+            clock, which is known to a second or less. From when it was first waited
+            for here, if that was later. `None` if no call waited for it, or the service
+            did not say when it ended.
 
     Example:
         def on_event(event):
@@ -310,6 +315,7 @@ class GenerationEnded:
     status: str
     duration: float | None
     generation_time: float | None
+    noticed_after: float | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -343,6 +349,45 @@ class SubmissionUnknown:
     candidates: tuple[str, ...] = ()
 
 
+@attrs.frozen(kw_only=True)
+class LoadChanged:
+    """More or fewer creates wait, or more or fewer tracks are in progress.
+
+    It counts what all clients of the account do in this event loop, and every client of
+    them that has a callback gets it. It comes at each change, so the last one is true;
+    the free permits are as of that moment, and grow with time.
+
+    Attributes:
+        at: When, in seconds of the loop's clock.
+        waiting_high: How many creates of high priority wait for their permit or for a
+            place in the service's queue.
+        waiting_normal: The same of normal priority.
+        waiting_low: The same of low priority.
+        in_flight: How many tracks were accepted and have not been seen to end; one that
+            nobody looks at counts for up to an hour.
+        in_doubt: How many creates are being looked up because their response was lost.
+        creates_free: How many creates could be sent at this moment; `None` if they are
+            not rate limited.
+        reads_free: The same of reads.
+
+    Example:
+        def on_event(event):
+            if isinstance(event, LoadChanged):
+                print(event.waiting_low, "wait,", event.in_flight, "in flight")
+
+        client = AsyncClient(on_event=on_event)
+    """
+
+    at: float
+    waiting_high: int
+    waiting_normal: int
+    waiting_low: int
+    in_flight: int
+    in_doubt: int
+    creates_free: int | None
+    reads_free: int | None
+
+
 Event: TypeAlias = (
     RequestSent
     | ResponseReceived
@@ -354,6 +399,7 @@ Event: TypeAlias = (
     | GenerationAccepted
     | GenerationEnded
     | SubmissionUnknown
+    | LoadChanged
 )
 """The argument of an `on_event` callback.
 

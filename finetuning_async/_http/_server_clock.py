@@ -64,3 +64,9 @@ class ServerClock:
         if self._low == -inf:
             return None
         return dt.datetime.fromtimestamp(moment + self._low, dt.UTC)
+
+    def not_after(self, moment: float) -> dt.datetime | None:
+        """The latest time that it can have shown; see `not_before`."""
+        if self._high == inf:
+            return None
+        return dt.datetime.fromtimestamp(moment + self._high, dt.UTC)

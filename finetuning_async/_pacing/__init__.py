@@ -17,6 +17,7 @@ _forecast                 when creates will go out, by what is known now
 _reservation              one permit that is out, as the rate budget remembers it
 _in_flight                tracks in progress: claims, and slots in the service's queue
 _queue_capacity           how many tracks the service's queue takes
+_load                     how much waits and is in progress, for those who listen
 _credit_budget            what a caller may spend: `Budget`
 _credit_limit             the rule of a budget of credits, and what counts in it
 _limits                   the limits as the caller states them, and their snapshots
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
         RateLimitStatus as RateLimitStatus,
         SupportsRateLimits as SupportsRateLimits,
     )
+    from finetuning_async._pacing._load import Load as Load
     from finetuning_async._pacing._protocols import (
         RateLimiter as RateLimiter,
         RatePermit as RatePermit,
@@ -156,6 +158,7 @@ else:
                 "RateLimits",
                 "SupportsRateLimits",
             ),
+            "._load": ("Load",),
             "._protocols": ("RateLimiter", "RatePermit"),
             "._queue_capacity": ("QueueCapacity",),
             "._queue_protocols": (

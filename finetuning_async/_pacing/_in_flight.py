@@ -142,12 +142,15 @@ class InFlight:
             was sent. Once one had not, a seed proves nothing, and no recovery adopts a
             track any more.
         echoing: The kinds of which a create's response had the seed that was sent.
+        on_change: Called after a track was accepted and reported, has ended, or was
+            deleted.
     """
 
     def __init__(self, queue: int | None = None) -> None:
         self.tracks: dict[str, TrackInProgress] = {}
         self.seeds_are_echoed = True
         self.echoing: set[Kind] = set()
+        self.on_change: Callable[[], None] = _ignore
         self._capacity = QueueCapacity(queue)
         self._waiting: FairQueue[QueueSlot] = FairQueue()
         self._parked: dict[Callable[[], None], None] = {}
@@ -324,9 +327,14 @@ class InFlight:
         """Take out a track that has ended or was deleted; unknown ids are ignored."""
         if self.tracks.pop(track_id, None) is not None:
             self._wake_next()
+            self.on_change()
 
     def observe_final(
-        self, track: AnyTrack, watchers: Iterable[Hook | None] = ()
+        self,
+        track: AnyTrack,
+        watchers: Iterable[Hook | None] = (),
+        *,
+        noticed_after: float | None = None,
     ) -> None:
         """A track was seen to have ended; log it and call the event hooks, once.
 
@@ -334,6 +342,7 @@ class InFlight:
             track: Its final state.
             watchers: Event hooks of the callers that wait for it; its creator's is
                 called too.
+            noticed_after: Seconds from its end until now, at most, if that is known.
         """
         entry = self.tracks.get(track.id)
         self.remove(track.id)
@@ -346,7 +355,7 @@ class InFlight:
         hooks = {hook for hook in watchers if hook is not None}
         if entry is not None and entry.hook is not None:
             hooks.add(entry.hook)
-        _report_end(track, since, hooks)
+        _report_end(track, since, hooks, noticed_after)
 
     def _forget_before(self, moment: float) -> None:
         """Take out the tracks that were accepted before a moment."""
@@ -364,7 +373,16 @@ class InFlight:
             head.wake()
 
 
-def _report_end(track: AnyTrack, since: float | None, hooks: Iterable[Hook]) -> None:
+def _ignore() -> None:
+    """Ignore a change."""
+
+
+def _report_end(
+    track: AnyTrack,
+    since: float | None,
+    hooks: Iterable[Hook],
+    noticed_after: float | None,
+) -> None:
     now = anyio.current_time()
     took = None if since is None else now - since
     logger.info(
@@ -384,5 +402,6 @@ def _report_end(track: AnyTrack, since: float | None, hooks: Iterable[Hook]) -> 
                 status=track.status,
                 duration=took,
                 generation_time=getattr(track, "generation_time", None),
+                noticed_after=noticed_after,
             )
         )

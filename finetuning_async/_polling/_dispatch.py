@@ -90,7 +90,7 @@ class StateDispatcher:
         if state.is_final and (
             track is not None or self._inflight.is_in_progress(state.id)
         ):
-            self._inflight.observe_final(state, () if track is None else _hooks(track))
+            self._observe_final(state, track)
         if track is not None:
             self._deliver(track, state, response)
 
@@ -128,9 +128,7 @@ class StateDispatcher:
             if row.is_final and (
                 track is not None or self._inflight.is_in_progress(row.id)
             ):
-                self._inflight.observe_final(
-                    row, () if track is None else _hooks(track)
-                )
+                self._observe_final(row, track)
             if track is not None:
                 self._note_position(track, read, row)
                 self._deliver_row(track, row, response)
@@ -194,6 +192,23 @@ class StateDispatcher:
         age = self._age(min(dates), now) if dates else None
         return inf if age is None else now - age
 
+    def _observe_final(self, state: AnyTrack, track: Watched | None) -> None:
+        """Note that a track was seen to have ended; `track` if it is watched."""
+        if track is None:
+            self._inflight.observe_final(state)
+            return
+        late = self._noticed_after(state, track)
+        self._inflight.observe_final(state, _hooks(track), noticed_after=late)
+
+    def _noticed_after(self, state: AnyTrack, track: Watched) -> float | None:
+        """Seconds, at most, for which a watched track had ended before it was seen."""
+        now = anyio.current_time()
+        latest = self._clock.not_after(now)
+        if latest is None or state.completed_at is None:
+            return None
+        late = (latest - state.completed_at).total_seconds()
+        return max(min(late, now - track.watched_since), 0.0)
+
     def _deliver_row(self, track: Watched, row: AnyTrack, response: Response) -> None:
         """Deliver a row; if it lacks a field of the final state, read the track first.
 
@@ -224,7 +239,7 @@ class StateDispatcher:
             watcher.update(state, response.sent_at)
         if state.is_final:
             self._learn_duration(track, state, response.received_at)
-            self._inflight.observe_final(state, _hooks(track))
+            self._observe_final(state, track)
             self._remove(track)
             return
         track.partial_row = None

@@ -54,6 +54,7 @@ class Watched:
         absence: The checks of whether it exists, since its ``GET`` responded 404.
         has_webhook: Whether a create of this process registered a webhook for it.
         hinted_at: When the last hint about it arrived.
+        watched_since: Since when it is watched.
     """
 
     __slots__ = (
@@ -75,6 +76,7 @@ class Watched:
         "status_due_by",
         "track_id",
         "unclear_since",
+        "watched_since",
         "watchers",
     )
 
@@ -98,6 +100,7 @@ class Watched:
         self.absence: Absence | None = None
         self.has_webhook: bool = False
         self.hinted_at: float = NEVER
+        self.watched_since: float = NEVER
 
     @property
     def family(self) -> Family:
@@ -233,6 +236,7 @@ class WatchList:
         known = self._inflight.tracks.get(track_id)
         track = Watched(track_id, kind if known is None else known.kind)
         self._tracks[track_id] = track
+        track.watched_since = now
         if known is not None:
             track.accepted_at = known.accepted_at
             track.length = known.duration

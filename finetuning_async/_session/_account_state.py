@@ -19,7 +19,7 @@ import anyio
 
 from finetuning_async._coordination import ProcessLimiter
 from finetuning_async._http import Concurrency, HeaderWarnings, ServerClock
-from finetuning_async._pacing import InFlight, Limiter, RateLimits
+from finetuning_async._pacing import InFlight, Limiter, Load, RateLimits
 from finetuning_async._polling import Poller
 from finetuning_async._runtime import KeyedLock, LoopHandle
 from finetuning_async._session._line_view import LineView
@@ -53,6 +53,7 @@ class AccountState:
         self.clock: ServerClock = ServerClock()
         self.header_warnings: HeaderWarnings = HeaderWarnings()
         self.inflight: InFlight = InFlight(None if limits is None else limits.queue)
+        self.load: Load = Load(self.inflight, limiter)
         # Held by identity (kind, prompt, the caller's seed): two such creates at once
         # would look alike in a list.
         self.create_lock: KeyedLock = KeyedLock()

@@ -118,6 +118,7 @@ class Session:
             has_own_http_client=pool.is_external,
         )
         pipeline = _new_pipeline(settings, pool, account)
+        account.load.listen(pipeline.hook)
         calls.enter_loop()
         calls.add_poller(account.poller)
         waits = Waits(pipeline, account.inflight, account.poller)
@@ -127,7 +128,9 @@ class Session:
             wait_for_slot=waits.for_queue_slot,
             new_gate=waits.queue_gate,
             wait_watch=WaitWatch(
-                state=partial(waiting, account), bounds=account.wait_bounds
+                state=partial(waiting, account),
+                bounds=account.wait_bounds,
+                load=account.load,
             ),
             locks=account.create_lock,
         )

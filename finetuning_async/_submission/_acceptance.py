@@ -173,6 +173,7 @@ class AcceptanceHandler:
                 adopted=adopted,
                 request_id=request_id,
             )
+        self._inflight.on_change()
         if track.is_final:
             self._inflight.observe_final(track)
 

@@ -137,9 +137,10 @@ class Submitter:
                 return await self._with_retries(submission)
             except OutcomeUnknown as lost:
                 unknown = lost
-            if unknown.is_throttled:
-                return await self._check_list_once(submission, unknown)
-            found = await self._recover(submission, unknown)
+            with self._wait_watch.load.doubted():
+                if unknown.is_throttled:
+                    return await self._check_list_once(submission, unknown)
+                found = await self._recover(submission, unknown)
             if found is not None:
                 return found
             # Its absence is proved. The seed stays the same: should the lost create
@@ -192,7 +193,10 @@ class Submitter:
             return
         hook = self._pipeline.hook
         since = None if hook is None else anyio.current_time()
-        with bounded(submission):
+        load = self._wait_watch.load
+        with load.waiting(submission.rank), bounded(submission):
+            if self._inflight.room_at() > anyio.current_time():
+                load.report()
             await self._wait_for_slot(submission)
         submission.holds_queue_slot = True
         if hook is not None and since is not None:

@@ -16,6 +16,7 @@ import anyio.lowlevel
 import attrs
 
 from finetuning_async._event_hook import as_hook
+from finetuning_async._pacing import Load
 from finetuning_async._submission._wait_bounds import WaitBounds, bounded
 
 if TYPE_CHECKING:
@@ -45,10 +46,12 @@ class WaitWatch:
     Attributes:
         state: How a create stands; given the create, and when its wait began.
         bounds: Refuses those that would wait too long.
+        load: Counts those that wait or are in doubt.
     """
 
     state: WaitState
     bounds: WaitBounds
+    load: Load
 
 
 async def watched(
@@ -69,13 +72,19 @@ async def watched(
         CapacityError: It would wait longer than its `max_wait`.
         Exception: What `wait` raised.
     """
+
+    async def counted() -> RatePermit:
+        with watch.load.waiting(submission.rank):
+            return await wait()
+
     began = anyio.current_time()
     try:
         with bounded(submission) as bound:
             is_heard = hook is not None or submission.on_waiting is not None
+            is_heard = is_heard or watch.load.has_listeners
             if not is_heard and submission.max_wait == inf:
-                return await wait()
-            return await _with_company(submission, hook, watch, bound, wait)
+                return await counted()
+            return await _with_company(submission, hook, watch, bound, counted)
     finally:
         took = anyio.current_time() - began
         if took >= WORTH_A_LINE:
@@ -95,8 +104,7 @@ async def _with_company(
     error: Exception | None = None
     try:
         async with anyio.create_task_group() as tasks:
-            if hook is not None or submission.on_waiting is not None:
-                tasks.start_soon(_report, submission, hook, watch.state)
+            tasks.start_soon(_report, submission, hook, watch)
             try:
                 if submission.max_wait == inf:
                     found.append(await wait())
@@ -116,14 +124,15 @@ async def _with_company(
     return found[0]
 
 
-async def _report(submission: Submission, hook: Hook | None, state: WaitState) -> None:
+async def _report(submission: Submission, hook: Hook | None, watch: WaitWatch) -> None:
     began = anyio.current_time()
     await anyio.lowlevel.checkpoint()  # cancelled here if the permit came at once
-    callback = as_hook(submission.on_waiting)
-    while True:
-        event = state(submission, began)
-        for each in (hook, callback):
-            if each is not None:
-                each(event)
+    watch.load.report()
+    both = (hook, as_hook(submission.on_waiting))
+    hooks = [each for each in both if each is not None]
+    while hooks:
+        event = watch.state(submission, began)
+        for each in hooks:
+            each(event)
         left = event.expected_start - anyio.current_time()
         await anyio.sleep(max(SHORTEST, min(left / 10, 60.0)))

@@ -26,12 +26,31 @@ they delay. The metrics:
     finetuning.generation.duration       seconds from acceptance to the end, by status
     finetuning.credits.used              one for each accepted music or instrumental
     finetuning.credits.remaining         as reported by the last accepted create
+    finetuning.creates.waiting           creates that wait for the rate limit or for the
+                                         service's queue, by priority
+    finetuning.creates.in_doubt          creates being looked up, their response lost
+    finetuning.creates.given_up          creates whose outcome could not be learned
+    finetuning.tracks.in_flight          accepted, and not seen to end
+    finetuning.permits.free              requests that could be sent, by budget
+    finetuning.notice.lateness           seconds, at most, from a track's end until it
+                                         was seen, by status
+
+The gauges (remaining, waiting, in_doubt, in_flight, free) hold the last value that an
+event brought. They are of one account in one event loop: a program of several accounts
+gives each its own `OpenTelemetry(meter_provider=...)`. The free permits are as of the
+last request or change, and grow until the next one.
+
+A dashboard of all metrics for Grafana, to be imported there, reads them from Prometheus
+under the names that OpenTelemetry's exporter gives them. Its path:
+
+    importlib.resources.files("finetuning_async.otel") / "grafana.json"
 
 Neither contains prompts, unless `record_prompts` is set, and never lyrics. The files:
 
     _telemetry   `OpenTelemetry`, the callback for `on_event`
     _spans       spans of calls, nested as the calls are
-    _metrics     counters, histograms and a gauge, moved by events
+    _metrics     counters, histograms and gauges, moved by events
+    grafana.json the dashboard
 """
 
 from __future__ import annotations

@@ -87,6 +87,7 @@ TASKS: Final = {
         "GenerationAccepted",
         "GenerationEnded",
         "SubmissionUnknown",
+        "LoadChanged",
         "capture_responses",
         "RawResponse",
         "ResponseFacts",
