@@ -24,6 +24,7 @@ from playwright.async_api import Browser, Page, async_playwright
 from rich.console import Console
 from rich.text import Text
 
+from finetuning_async.testing import EmulatorProcess
 from tests.browser.conftest import demo
 from tests.release._guides import ROOT
 
@@ -31,9 +32,11 @@ IMAGES: Final = ROOT / "finetuning_async" / "guides" / "images"
 CHROMIUM: Final = os.environ.get("CHROMIUM") or shutil.which("chromium")
 COLUMNS, ROWS = 80, 26
 COMMANDS: Final = (
-    'generate "lofi chill piano night" --duration 30 --emulator -o night.mp3',
-    "batch run songs.csv --out album --dry-run --queue 5",
+    'generate "lofi chill piano night" --duration 30 -o night.mp3',
+    "list",
+    "batch run songs.csv --out album --dry-run",
 )
+OPTIONS: Final = ("--speed", "20", "--seed", "1")
 SONGS: Final = "tags,duration\n" + "".join(f"piano {n},45\n" for n in range(200))
 
 
@@ -41,11 +44,11 @@ def terminal() -> str:
     """What a terminal shows after the commands, as an SVG."""
     screen = pyte.Screen(COLUMNS, ROWS)
     stream = pyte.ByteStream(screen)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, EmulatorProcess(OPTIONS) as emulator:
         (Path(folder) / "songs.csv").write_text(SONGS)
         for command in COMMANDS:
             stream.feed(f"\x1b[1m$ finetuning {command}\x1b[0m\r\n".encode())
-            stream.feed(_run(command, folder))
+            stream.feed(_run(command, folder, emulator))
             stream.feed(b"\r\n")
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     for line in range(screen.cursor.y):
@@ -53,7 +56,7 @@ def terminal() -> str:
     return console.export_svg(title="finetuning")
 
 
-def _run(command: str, folder: str) -> bytes:
+def _run(command: str, folder: str, emulator: EmulatorProcess) -> bytes:
     """The bytes that a command writes to a terminal of `COLUMNS`."""
     main, inner = pty.openpty()
     environment = {
@@ -61,7 +64,8 @@ def _run(command: str, folder: str) -> bytes:
         "COLUMNS": str(COLUMNS),
         "TERM": "xterm-256color",
         "FINETUNING_CONFIG_HOME": folder,
-        "FINETUNING_API_KEY": "ft_live_" + 32 * "0",
+        "FINETUNING_API_KEY": emulator.api_key,
+        "FINETUNING_BASE_URL": emulator.url,
     }
     with subprocess.Popen(  # noqa: S602 - our own commands
         f"{sys.executable} -m finetuning_async {command}",
@@ -108,7 +112,7 @@ async def page() -> bytes:
 
 
 async def _three_tracks(browser: Browser, url: str) -> bytes:
-    shown = await browser.new_page(viewport={"width": 1000, "height": 700})
+    shown = await browser.new_page(viewport={"width": 1000, "height": 830})
     await shown.goto(url)
     await _ask_for(shown, "lofi chill piano night")
     await anyio.sleep(11)
