@@ -56,6 +56,7 @@ class TrackMethods(AudioMethods):
         timeout: float | None = None,
         max_retries: int | None = None,
         wait_timeout: float | None = WAIT_TIMEOUT,
+        raise_on_failure: bool = True,
         on_update: UpdateCallback | None = None,
         priority: Priority | None = None,
         share: str | None = None,
@@ -83,6 +84,8 @@ class TrackMethods(AudioMethods):
             timeout: Seconds for the whole call; `None` for no limit.
             max_retries: Retries of the create, at least 0; `None` for the client's.
             wait_timeout: Seconds from acceptance on; `None` for no limit.
+            raise_on_failure: Whether a failed track raises; else it is returned, as
+                `wait_for_completion` does.
             on_update: Called with each changed state, the final one last.
             priority: ``high``, ``normal`` or ``low``; `None` for the client's.
             share: For whom it is; `None` for the client's.
@@ -91,7 +94,7 @@ class TrackMethods(AudioMethods):
             on_waiting: A plain function, called with `CreateWaiting` while it waits.
 
         Raises:
-            GenerationFailedError: The track ended as failed.
+            GenerationFailedError: The track ended as failed; see `raise_on_failure`.
             WaitTimeoutError: It is still in progress; wait for its id.
             FinetuningError: As for `Generations.create`.
         """
@@ -106,7 +109,9 @@ class TrackMethods(AudioMethods):
             on_submitted=on_submitted, max_retries=max_retries,
             priority=priority, share=share, max_wait=max_wait, on_waiting=on_waiting,
         )  # fmt: skip
-        call = self._generate(submission, timeout, wait_timeout, on_update)
+        call = self._generate(
+            submission, timeout, wait_timeout, on_update, raises=raise_on_failure
+        )
         del request, submission  # thousands of these calls may wait at once
         return await call
 
@@ -116,6 +121,8 @@ class TrackMethods(AudioMethods):
         timeout: float | None,
         wait_timeout: float | None,
         on_update: UpdateCallback | None,
+        *,
+        raises: bool,
     ) -> Generation:
         from finetuning_async._resources._common import failed_error
 
@@ -139,7 +146,7 @@ class TrackMethods(AudioMethods):
                 # Without a key, calling `generate` again would pay again.
                 error.safe_to_retry = has_key
                 raise
-            if final.status == "failed":
+            if raises and final.status == "failed":
                 raise failed_error(final, has_key=has_key)
             on_result(final)
         return final
@@ -233,6 +240,7 @@ class TrackMethods(AudioMethods):
         generation_or_id: Generation,
         *,
         timeout: float | None = ...,
+        raise_on_failure: bool = ...,
         on_update: UpdateCallback | None = ...,
     ) -> Generation: ...
 
@@ -242,6 +250,7 @@ class TrackMethods(AudioMethods):
         generation_or_id: SoundEffect,
         *,
         timeout: float | None = ...,
+        raise_on_failure: bool = ...,
         on_update: UpdateCallback | None = ...,
     ) -> SoundEffect: ...
 
@@ -251,6 +260,7 @@ class TrackMethods(AudioMethods):
         generation_or_id: Generation | SoundEffect | str,
         *,
         timeout: float | None = ...,
+        raise_on_failure: bool = ...,
         on_update: UpdateCallback | None = ...,
     ) -> Generation | SoundEffect: ...
 
@@ -259,6 +269,7 @@ class TrackMethods(AudioMethods):
         generation_or_id: Generation | SoundEffect | str,
         *,
         timeout: float | None = WAIT_TIMEOUT,
+        raise_on_failure: bool = False,
         on_update: UpdateCallback | None = None,
     ) -> Generation | SoundEffect:
         """Wait for the final state of a track: ``completed`` or ``failed``.
@@ -274,10 +285,13 @@ class TrackMethods(AudioMethods):
                 more, for up to 1 s. With 0 the track is read once, for as long as a
                 request may take; not at all if the rate limit of reads is used up,
                 which the error then says.
+            raise_on_failure: Whether a failed track raises, as `generate` does; else it
+                is returned.
             on_update: Called with each changed state, the final one last; plain or
                 async. An exception that it raises ends this wait only.
 
         Raises:
+            GenerationFailedError: It ended as failed; only with `raise_on_failure`.
             WaitTimeoutError: It is still in progress, or could not be read; the message
                 says which. `generation` is the last state seen.
             NotFoundError: There is no such track: for 30 s neither reading it nor the
@@ -286,9 +300,13 @@ class TrackMethods(AudioMethods):
             PermissionDeniedError: The plan does not include API access.
             ClientClosedError: The client was closed during the wait.
         """
+        from finetuning_async._resources._common import failed_error
+
         final = await self._session().wait(
             generation_or_id, timeout=timeout, on_update=on_update
         )
+        if raise_on_failure and final.status == "failed":
+            raise failed_error(final)
         return cast("Generation | SoundEffect", final)
 
     def generate_many(

@@ -48,6 +48,20 @@ async def test_a_wait_returns_a_failed_track_with_its_message() -> None:
         assert (done.status, done.error_message) == ("failed", "out of time")
 
 
+async def test_a_wait_raises_for_a_failed_track_if_asked() -> None:
+    async with emulated(Emulator(failure_rate=1.0)) as (_, client):
+        accepted = await client.generations.create("rain")
+        with pytest.raises(GenerationFailedError) as caught:
+            await client.wait_for_completion(accepted, raise_on_failure=True)
+    assert caught.value.generation_id == accepted.id
+
+
+async def test_generate_returns_a_failed_track_if_asked() -> None:
+    async with emulated(Emulator(failure_rate=1.0)) as (_, client):
+        track = await client.generate("rain", raise_on_failure=False)
+    assert (track.status, track.audio_url) == ("failed", None)
+
+
 async def test_generate_raises_for_a_failed_track() -> None:
     async with emulated(Emulator(failure_rate=1.0)) as (_, client):
         with pytest.raises(GenerationFailedError) as caught:
