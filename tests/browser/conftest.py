@@ -1,13 +1,14 @@
 """A headless Chromium and the demo on a port; on the real clock, on asyncio.
 
-All tests share one browser and its loop; each opens contexts of its own, which share
-neither storage nor cache.
+The tests of a module share one browser and its loop; each opens contexts of its own,
+which share neither storage nor cache, on an account of its own, whose limits are new.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"  # playwright and uvicorn support no other loop
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def chromium() -> AsyncIterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no chromium: apt-get install chromium, or set CHROMIUM")
@@ -52,6 +53,7 @@ async def demo(**settings: Any) -> AsyncIterator[tuple[Emulator, str]]:
     from finetuning_async.demo import create_app, serve
 
     options: dict[str, Any] = {
+        "api_key": f"ft_live_{uuid.uuid4().hex}",
         "speed": 10.0,
         "generation_time": (20.0, 20.0),
         **settings,
