@@ -12,6 +12,7 @@ httpcore 1.0 has two faults that a pool of clients works around (httpx2 has neit
 
 from __future__ import annotations
 
+import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -108,6 +109,10 @@ class RecentIds:
             del self._ids[next(iter(self._ids))]
 
 
+_left_to_parents: list[PooledClient] = []
+"""Clients that a fork has copied: their connections are the parent's."""
+
+
 class PooledClient:
     """A client of the HTTP library, and how many requests use it.
 
@@ -167,6 +172,7 @@ class ClientPool:
         self._retired: list[PooledClient] = []
         self._context: ssl.SSLContext | None = None
         self._loop: object = None
+        self._process = os.getpid()
         self._checked: set[str] = set()
         self._headers: dict[tuple[str, str, int], tuple[Any, Any]] = {}
         self.is_closed: bool = False
@@ -298,7 +304,10 @@ class ClientPool:
         """
         loop = current_token().native_token
         if loop is not self._loop:
-            self._loop, self._retired = loop, []
+            if self._process != os.getpid():
+                # In a forked child they would be reported as unclosed.
+                _left_to_parents.extend([*self._open, *self._retired])
+            self._loop, self._retired, self._process = loop, [], os.getpid()
             if not self.is_external:
                 self._open = []
         if not (self.is_external or self.is_closed or base_url in self._checked):

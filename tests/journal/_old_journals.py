@@ -156,7 +156,10 @@ def downgrade(path: Path, version: int) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         rows = db.execute(f"SELECT {names} FROM item ORDER BY seq").fetchall()  # noqa: S608 - names of ours
         notes = db.execute("SELECT name, value FROM note").fetchall()
-        db.executescript("DROP TABLE item; DROP TABLE note; DROP TABLE holder")
+        db.executescript(
+            "DROP TABLE item; DROP TABLE note; DROP TABLE holder;"
+            " DROP TABLE IF EXISTS booking"
+        )
         db.executescript(SQLITE)
         marks = ", ".join("?" * len(COLUMNS))
         db.executemany(f"INSERT INTO item ({names}) VALUES ({marks})", rows)  # noqa: S608 - names of ours

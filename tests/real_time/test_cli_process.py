@@ -237,6 +237,7 @@ def test_text_that_stdout_cannot_encode_is_escaped(service: Mapping[str, str]) -
 def test_a_reader_that_closes_stdout_early_is_no_error(
     service: Mapping[str, str], args: str
 ) -> None:
+    run("generate", "rain", "--no-wait", env=service)  # an empty list has a note
     pipeline = f"{' '.join(PROGRAM)} {args} | true; echo ${{PIPESTATUS[0]}}"
     ran = subprocess.run(
         ["/bin/bash", "-c", pipeline],

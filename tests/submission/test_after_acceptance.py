@@ -139,7 +139,8 @@ async def test_on_submitted_is_called_before_the_log_and_the_events() -> None:
         OURS.removeHandler(handler)
         OURS.setLevel(before)
     after = order[order.index("event ResponseReceived") + 1 :]
-    assert after == ["callback Generation", "log", "event GenerationAccepted"]
+    accepted = ["callback Generation", "log", "event GenerationAccepted"]
+    assert after == [*accepted, "event LoadChanged"]
 
 
 async def test_a_limiter_that_raises_does_not_end_a_create(
