@@ -1,4 +1,8 @@
-"""Every async test runs twice, on asyncio and on trio, under a clock that jumps."""
+"""Every async test runs twice, on asyncio and on trio, under a clock that jumps.
+
+The longest tests, and those of `LONG`, run with ``pytest --long`` only: each proves
+with programs, on the real clock, what others of the suite show in less time.
+"""
 
 from __future__ import annotations
 
@@ -54,20 +58,53 @@ SHARING = (
 they work; they go beside the others."""
 
 
+LONG = frozenset(
+    {
+        "test_batch_kill",
+        "test_cli_timeouts",
+        "test_job_queues",
+        "test_keyed_doubts",
+        "test_list_down",
+        "test_process_limits",
+        "test_redis_crowd",
+        "test_redis_gone",
+        "test_shared_polling",
+        "test_short_waits",
+        "test_suites",
+        "test_sync_programs",
+    }
+)
+"""Files of tests that take minutes together."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long", action="store_true", help="run the longest tests as well"
+    )
+
+
 def pytest_report_header() -> str:
     versions = (f"{n} {importlib.metadata.version(n)}" for n in VERSIONS_THAT_MATTER)
     return ", ".join(versions)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
     """Mark what runs on the real clock, and keep it in two workers, one by one."""
     for item in items:
+        if item.path.stem in LONG:
+            item.add_marker(pytest.mark.long)
         if not REAL_TIME.isdisjoint(item.path.parts):
             item.add_marker(pytest.mark.real_time)
             shares = any(word in item.path.name for word in SHARING)
             group = "sharing" if shares else "real_time"
             item.add_marker(pytest.mark.xdist_group(group))
+    if not config.getoption("--long"):
+        long = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in set(long)]
 
 
 @pytest.fixture(autouse=True)

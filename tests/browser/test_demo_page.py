@@ -84,6 +84,7 @@ async def test_a_track_is_requested_shown_and_played(chromium: Browser) -> None:
     assert wrong == []
 
 
+@pytest.mark.long
 async def test_a_reload_midway_and_a_second_tab_lose_nothing(
     chromium: Browser,
 ) -> None:
@@ -110,6 +111,7 @@ async def test_a_reload_midway_and_a_second_tab_lose_nothing(
     assert wrong == []
 
 
+@pytest.mark.long
 async def test_a_visitor_sees_their_place_in_line_and_when_it_will_be_ready(
     chromium: Browser,
 ) -> None:
@@ -209,6 +211,7 @@ async def test_the_page_works_with_the_keyboard_alone(chromium: Browser) -> None
     assert wrong == []
 
 
+@pytest.mark.long
 async def test_a_screen_reader_gets_a_message_at_most_every_5_s(
     chromium: Browser,
 ) -> None:

@@ -122,6 +122,7 @@ async def test_500_concurrent_reads_need_no_more_connections_than_slots(
     assert not wire.net.open()
 
 
+@pytest.mark.long
 async def test_each_account_has_its_own_slots(our_wire: Wire) -> None:
     """A thousand accounts, each with a slot of its own, take no longer than one."""
     our_wire.net.response = UP

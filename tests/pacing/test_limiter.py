@@ -432,6 +432,7 @@ async def test_the_earliest_permit_accounts_for_waiters() -> None:
         group.cancel_scope.cancel()
 
 
+@pytest.mark.long
 async def test_ten_thousand_waiters_can_all_be_cancelled() -> None:
     limiter = limiter_of()
     await use_up(limiter)

@@ -21,6 +21,7 @@ from finetuning_async.emulator import Emulator
 from tests._emulated_client import emulated
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [3, 5, 10])
 async def test_sixty_creates_without_a_waiter_are_all_accepted(size: int) -> None:
     service = Emulator(queue_size=size, latency=(0.02, 0.2))

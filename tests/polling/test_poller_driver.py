@@ -146,6 +146,7 @@ async def cancelled_drivers(count: int, *, native: bool) -> tuple[int, float]:
         return len(service.log), late
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "task.cancel"])
 async def test_hundreds_of_drivers_cancelled_in_mid_read_waste_no_reads(
     *, native: bool

@@ -21,6 +21,7 @@ def test_a_schedule_is_reproducible() -> None:
     assert first.counts == second.counts
 
 
+@pytest.mark.long
 def test_some_schedules_resend_and_some_do_not() -> None:
     """Otherwise the proof would also hold for a client that does nothing."""
     tally = run(range(1000, 1040))
