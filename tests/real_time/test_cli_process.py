@@ -192,6 +192,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_response() -> None:
 
 
 def test_a_full_disk_is_an_error(service: Mapping[str, str]) -> None:
+    run("generate", "rain", "--no-wait", env=service)  # an empty list prints nothing
     ran = subprocess.run(
         ["/bin/sh", "-c", f"{' '.join(PROGRAM)} list > /dev/full"],
         capture_output=True,
