@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +130,10 @@ def test_what_cannot_be_played_is_refused_before_anything_is_spent(
     assert not service.requests
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="each system opens URLs its way")
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(os, "fork"),
+    reason="each system opens URLs its way",
+)
 def test_open_opens_the_audio_of_a_track(
     finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

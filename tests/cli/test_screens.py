@@ -8,6 +8,8 @@ from itertools import pairwise
 import pytest
 from rich.cells import cell_len
 
+pytest.importorskip("pty", reason="no terminals on this system")
+
 from tests.cli import _screens
 from tests.cli._screens import SCREENS, WIDTHS
 
