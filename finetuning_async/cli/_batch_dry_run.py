@@ -69,7 +69,7 @@ async def dry_run(settings: RunSettings, connect: Connect) -> int:
     # At the speed of the service; a faster emulator divides all of it.
     queue = settings.queue or settings.assumed_queue
     async with connect(attrs.evolve(settings, queue=queue, speed=1)) as client:
-        account = await _account(client)
+        account = await _account(client, has_key=settings.key is not None)
         if account is not None:
             check_account(account_note, account, settings.url, str(settings.out))
         count = len(plan.planned)
@@ -79,10 +79,13 @@ async def dry_run(settings: RunSettings, connect: Connect) -> int:
     return 0
 
 
-async def _account(client: AsyncClient) -> Account | None:
-    """The account; `None` if the service cannot be reached, which is no error here."""
+async def _account(client: AsyncClient, *, has_key: bool) -> Account | None:
+    """The account; `None` without a key or a connection, which is no error here."""
+    if not has_key:
+        say("note: the credits are not checked: no API key found")
+        return None
     try:
-        return await client.me(timeout=ACCOUNT_TIMEOUT, max_retries=1)
+        return await client.me(timeout=ACCOUNT_TIMEOUT, max_retries=0)
     except APIConnectionError as error:
         say(f"note: the credits are not checked: {shown(str(error))}")
         return None

@@ -26,13 +26,14 @@ class RunSettings:
     """The arguments of ``batch run``, resolved.
 
     Attributes:
+        key: `None` for a dry run without one, which reads nothing from the service.
         queue: Tracks that may be in progress at once; `None` if that is not known.
         assumed_queue: What a dry run takes for it then.
     """
 
     common: CommonOptions
     url: str
-    key: ApiKey
+    key: ApiKey | None
     source: str | None
     out: Path | str
     journal: str | None

@@ -27,7 +27,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 from starlette.routing import Route
 
-from finetuning_async._api import models
+from finetuning_async._api import Outcome, models
 from finetuning_async._client import AsyncClient  # noqa: TC001 - users may resolve it
 from finetuning_async._errors import FinetuningError
 from finetuning_async._types import FINAL_STATUSES
@@ -189,7 +189,7 @@ def _refuse(model: Any) -> Any:
     return model.__get_pydantic_core_schema__(type(model), None)
 
 
-for _model in vars(models).values():
+for _model in (Outcome, *vars(models).values()):
     if hasattr(_model, "__get_pydantic_core_schema__"):
         ENCODERS_BY_TYPE[_model] = _refuse
 

@@ -196,6 +196,27 @@ def test_a_dry_run_needs_no_network(
     assert "note: the credits are not checked: " in ran.stderr
 
 
+def test_a_dry_run_needs_no_key(
+    songs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the client as it is: nothing listens at its address."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FINETUNING_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.delenv("FINETUNING_API_KEY", raising=False)
+    run = ["batch", "run", songs, "--out", "album"]
+    ran = CliRunner().invoke(program, [*run, "--dry-run"])
+    assert ran.exit_code == 0, ran.stderr
+    assert "credits needed  5" in ran.stdout
+    assert "takes about     1 min 11 s" in ran.stdout
+    assert "note: the credits are not checked: no API key found" in ran.stderr
+    assert "was not sent" not in ran.stderr
+    refused = CliRunner().invoke(program, run)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "no API key found: " in refused.stderr
+    assert list(tmp_path.glob("album*")) == []
+
+
 def test_a_dry_run_counts_what_earlier_runs_have_left(
     finetuning: Run, songs: str
 ) -> None:

@@ -89,7 +89,8 @@ def command() -> None:
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Check and count the rows, and say how long they take; create nothing.",
+    help="Check and count the rows, and say how long they take; create nothing. Needs"
+    " no key.",
 )
 @click.option(
     "--max-credits",
