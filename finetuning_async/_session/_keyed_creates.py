@@ -386,8 +386,8 @@ class KeyedCreates:
         If it is kept, its lease ends: this loop may live on and keep all its leases, so
         that no other process could take the entry over.
 
-        A disk or a database that does not respond holds up nobody: what it may still
-        commit of this call is undone right after, and was not sent.
+        A disk or a database that does not respond is waited for only briefly: what it
+        may still commit of this call is undone right after, and was not sent.
         """
         moment = self._session.account.service_time()
         work = partial(

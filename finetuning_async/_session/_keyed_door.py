@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-NOBODY: Final = ""
+NO_HOLDER: Final = ""
 """The holder of a lease that was given up: none that ever lives."""
 
 LOOK_FOR: Final = 30.0
@@ -68,7 +68,7 @@ BASELINE_TIMEOUT: Final = 2.0
 
 
 class NotWanted(Exception):  # noqa: N818 - never leaves the session
-    """Nobody can ask any more for what an entry would make."""
+    """No one can ask any more for what an entry would make."""
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -196,8 +196,8 @@ class KeyedDoor:
         if item.entry.holder != self._opened.holder:
             item = await self._claim(item)
         if not self._is_wanted:
-            # Its caller is gone, or was told that it failed, and had no key to ask for
-            # it again. So it is deleted now that nothing was charged for it.
+            # Its call has ended or failed, and its caller has no key to ask for it
+            # again. So it is deleted now that nothing was charged for it.
             raise NotWanted
         # The others do not wait meanwhile: a person may be waiting for them.
         now = anyio.current_time()
@@ -328,7 +328,7 @@ def let_go(
         if item.entry.state != "planned":
             return
         if keeps_entry:
-            journal.record_here(item, Claimed(NOBODY))
+            journal.record_here(item, Claimed(NO_HOLDER))
         else:
             store.commit([Delete(item)])
     except StaleItemError:

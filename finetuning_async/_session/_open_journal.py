@@ -1,9 +1,9 @@
 """A journal that is open in an event loop: who holds its leases, and that it lives.
 
 A lease says who alone may send the create of an entry. Its holder is one client in one
-event loop. It *beats*: it tells the journal every `BEAT_EVERY` seconds that it lives,
-as long as one of its calls may have a create that is not accepted yet. A holder that
-was not heard of for `LEASE` seconds is taken for dead, and others take over.
+event loop. It *beats*: every `BEAT_EVERY` seconds it records that it lives, as long as
+one of its calls may have a create that is not accepted yet. A holder that was not heard
+of for `LEASE` seconds is taken for dead, and others take over.
 
 No task of its own beats, since nothing would end it: each such call has a child task
 that waits for one lock, and the one that has the lock beats for all.
@@ -109,7 +109,7 @@ class OpenJournal:
         except FinetuningError as error:
             # Others may take over meanwhile; fencing makes that harmless.
             logger.warning(
-                "the journal could not be told that this process is: %s", error
+                "this process could not renew its leases in the journal: %s", error
             )
             await anyio.sleep(BEAT_EVERY)
 
