@@ -330,7 +330,7 @@ class KeyedCreates:
         self, call: KeyedCall, item: Item | None, opened: OpenJournal
     ) -> tuple[Item | None, float | None]:
         """Take the entry as far as the engine can now; see `_pass`."""
-        opened.let_go.pop(call.key, None)
+        opened.keep(call.key)
         try:
             if item is None:
                 item = await self._insert(call, opened)
@@ -393,7 +393,7 @@ class KeyedCreates:
         work = partial(
             let_go, call, opened, keeps_entry=keeps_entry, service_time=moment
         )
-        await opened.journal.start(work).linger()
+        await opened.let_go(call.key, work)
 
     def _engine_of(self, opened: OpenJournal) -> Engine:
         if self._engine is None:
