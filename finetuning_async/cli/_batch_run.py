@@ -11,7 +11,7 @@ import anyio
 
 from finetuning_async import AsyncClient
 from finetuning_async.batch import Batch, BatchInputError, Options
-from finetuning_async.cli._batch_dry_run import dry_run
+from finetuning_async.cli._batch_dry_run import plan_run
 from finetuning_async.cli._batch_settings import RunSettings
 from finetuning_async.cli._batch_summary import exit_code, show
 from finetuning_async.cli._batch_view import BatchView, LiveView
@@ -57,6 +57,7 @@ def execute(
     tags: bool,
     check: bool,
     existing: Any,
+    dry_run: bool,
     **arguments: Any,
 ) -> int:
     """Run a batch, or only count its rows. Returns the exit code."""
@@ -75,9 +76,7 @@ def execute(
         settle=usual.settle / speed,
         look_every=usual.look_every / speed,
     )
-    found = (
-        find_key_if_any(common, url) if arguments["dry_run"] else find_key(common, url)
-    )
+    found = find_key_if_any(common, url) if dry_run else find_key(common, url)
     settings = RunSettings(
         common=common,
         url=url,
@@ -92,8 +91,8 @@ def execute(
         )
     common.interrupt_hint = "Nothing is lost. To resume, run the same command."
     try:
-        if settings.dry_run:
-            return anyio.run(dry_run, settings, _connected, **BACKEND)
+        if dry_run:
+            return anyio.run(plan_run, settings, _connected, **BACKEND)
         return anyio.run(_run, settings, **BACKEND)
     except Exception as error:
         cause = unwrap_group(error)

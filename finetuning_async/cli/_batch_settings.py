@@ -26,7 +26,7 @@ class RunSettings:
     """The arguments of ``batch run``, resolved.
 
     Attributes:
-        key: `None` for a dry run without one, which reads nothing from the service.
+        key: `None` only for a dry run, which can do without one.
         queue: Tracks that may be in progress at once; `None` if that is not known.
         assumed_queue: What a dry run takes for it then.
     """
@@ -38,7 +38,6 @@ class RunSettings:
     out: Path | str
     journal: str | None
     format_: Format | None
-    dry_run: bool
     as_json: bool
     speed: float
     shared: bool

@@ -64,7 +64,7 @@ def find_key(common: CommonOptions, url: str) -> ResolvedKey:
 
 
 def find_key_if_any(common: CommonOptions, url: str) -> ResolvedKey | None:
-    """The key for a service, for what can do without.
+    """The same; `None` if there is none.
 
     Raises:
         InvalidInputError: It does not have the form of a key.
