@@ -57,6 +57,9 @@ TESTS: Final = (
 )
 """Folders of tests, and the files beside them, that run these modules."""
 
+BESIDE: Final = {"submission": {"session"}, "journal": {"batch", "session"}}
+"""Folders of tests, beside that of the same name, which are about a wing."""
+
 TOO_LONG: Final = frozenset(
     {
         "test_absence_proof",
@@ -105,7 +108,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "--seconds", type=float, default=120.0, help="CPU time of tests a mutant"
     )
     parser.add_argument(
-        "--own", action="store_true", help="only with the tests of the module's wing"
+        "--own", action="store_true", help="only with the tests about its wing"
     )
     parser.add_argument("--again", action="store_true", help="run survivors again")
     parser.add_argument("--state", type=Path, default=ROOT / ".mutants")
@@ -181,7 +184,8 @@ class _Runner:
             for wing, changes in itertools.groupby(left, key=attrgetter("wing")):
                 tests = CoveringTests(self.options.state / "coverage", PACKAGE)
                 for path, items in by_file(session.items).items():
-                    if path.parent.name == wing or not self.options.own:
+                    is_own = path.parent.name in {wing, *BESIDE.get(wing, ())}
+                    if is_own or not self.options.own:
                         tests.measure(path, items)
                 mutants = _Mutants(self.options, session, tests, functions, self.log)
                 mutants.run(list(changes))

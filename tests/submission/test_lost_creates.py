@@ -283,6 +283,12 @@ async def test_it_is_sent_again_if_the_complete_list_shows_a_later_create(
     assert service.posts[0] == service.posts[-1]
 
 
+async def test_it_is_sent_again_soon_after_its_absence_can_be_proved() -> None:
+    """Not at the next of the listings that are 15 s apart, at 45 s."""
+    await _resubmit(Service(commit=False))
+    assert 30 < anyio.current_time() < 36
+
+
 async def test_without_resubmit_it_is_not_sent_again_even_if_absent() -> None:
     error, posts = await _resubmit(Service(others=3, commit=False), "raise")
     assert isinstance(error, SubmissionUnknownError)
