@@ -57,8 +57,11 @@ TESTS: Final = (
 )
 """Folders of tests, and the files beside them, that run these modules."""
 
-BESIDE: Final = {"submission": {"session"}, "journal": {"batch", "session"}}
-"""Folders of tests, beside that of the same name, which are about a wing."""
+BESIDE: Final = {
+    "submission": {"test_capacity", "test_load", "test_wait_bounds", "test_waiting"},
+    "journal": {"test_pure_parts", "test_journal_budgets"},
+}
+"""Files of tests in other folders that are about a wing."""
 
 TOO_LONG: Final = frozenset(
     {
@@ -67,6 +70,7 @@ TOO_LONG: Final = frozenset(
         "test_budget_proof",
         "test_cancellation",
         "test_keyed_crashes",
+        "test_keyed_creates",
         "test_crashes",
         "test_worker_crashes",
     }
@@ -184,8 +188,9 @@ class _Runner:
             for wing, changes in itertools.groupby(left, key=attrgetter("wing")):
                 tests = CoveringTests(self.options.state / "coverage", PACKAGE)
                 for path, items in by_file(session.items).items():
-                    is_own = path.parent.name in {wing, *BESIDE.get(wing, ())}
-                    if is_own or not self.options.own:
+                    is_own = path.parent.name == wing
+                    is_beside = path.stem in BESIDE.get(wing, ())
+                    if is_own or is_beside or not self.options.own:
                         tests.measure(path, items)
                 mutants = _Mutants(self.options, session, tests, functions, self.log)
                 mutants.run(list(changes))

@@ -284,9 +284,16 @@ async def test_it_is_sent_again_if_the_complete_list_shows_a_later_create(
 
 
 async def test_it_is_sent_again_soon_after_its_absence_can_be_proved() -> None:
-    """Not at the next of the listings that are 15 s apart, at 45 s."""
-    await _resubmit(Service(commit=False))
-    assert 30 < anyio.current_time() < 36
+    """The list is 4 s behind, so at 35 s, and not with the next listing at 45 s."""
+    service = Service(commit=False, page=four_seconds_behind)
+    service.rows = Dated()
+    await _resubmit(service)
+    assert 34 < anyio.current_time() < 40
+
+
+def four_seconds_behind(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
+    ready = [r for r in rows if r["at"] <= anyio.current_time() - 4]
+    return right_page(ready, limit, offset)
 
 
 async def test_without_resubmit_it_is_not_sent_again_even_if_absent() -> None:
