@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from finetuning_async._api import InstrumentalRequest
+from finetuning_async._resources._other_names import NamesOurs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from finetuning_async._types import OnUnknown, Priority
 
 
-class Instrumentals:
+class Instrumentals(NamesOurs):
     """Tracks without vocals: ``client.instrumentals``.
 
     Get, list and delete them with ``client.generations``.

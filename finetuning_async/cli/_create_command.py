@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from finetuning_async import AsyncClient
     from finetuning_async._events import Event
+    from finetuning_async._types import Priority
     from finetuning_async.cli._delay_notice import DelayTracker
     from finetuning_async.cli._options import CommonOptions
     from finetuning_async.cli._output_path import Destination, Output
@@ -61,7 +62,7 @@ class CreateOptions:
     no_wait: bool
     timeout: float | None
     webhook: str | None
-    priority: str
+    priority: Priority
     share: str | None
     max_wait: float | None
     shared: bool
