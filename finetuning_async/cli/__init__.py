@@ -26,7 +26,8 @@ of the vendor's program; ``--json`` changes none of ours:
 
 The files, from the first called to the last:
 
-    _help            help that fits a narrow terminal
+    _help            help that fits a narrow terminal; _markdown: guides
+    _usage_errors    what was typed wrong, in one line
     _program         the commands by name; each is imported when it is called
     commands/        one module per command or group of commands
     _create_command  the commands that create a track: their options, and one run

@@ -129,6 +129,17 @@ def test_an_unknown_guide_is_refused_with_what_to_type_instead() -> None:
     assert CliRunner().invoke(program, ["guide", "many"]).exit_code == 2  # two of them
 
 
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+def test_on_a_terminal_no_table_is_cut_off(
+    guide: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    text = guide.read_text("utf-8")
+    print_guide(text)
+    assert capsys.readouterr().out.count("…") == text.count("…")
+
+
 def test_on_a_terminal_code_can_be_copied_and_links_name_the_guide(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from importlib.resources import files
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,8 +12,6 @@ from finetuning_async.cli._error_exit import InvalidInputError
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
-
-    from rich.console import Console, ConsoleOptions, RenderResult
 
 ORDER: Final = (
     "first-steps",
@@ -33,8 +30,6 @@ ORDER: Final = (
     "faq",
 )
 """The guides, in the order in which a newcomer reads them."""
-
-_LINK: Final = re.compile(r"\[([^\]\[]+)\]\(([a-z-]+)\.md(?:#[^)]*)?\)")
 
 
 @click.command()
@@ -81,23 +76,6 @@ def print_guide(text: str) -> None:
     if not sys.stdout.isatty():
         click.echo(text, nl=False)
         return
-    from rich.console import Console  # only needed here
-    from rich.markdown import CodeBlock, Markdown
-    from rich.segment import Segment
+    from finetuning_async.cli._markdown import print_markdown  # only needed here
 
-    class Code(CodeBlock):
-        """Code as it is to be copied: no margin, no line broken."""
-
-        def __rich_console__(
-            self, console: Console, options: ConsoleOptions
-        ) -> RenderResult:
-            style = console.get_style("cyan")
-            yield Segment(str(self.text).rstrip(), style)
-            yield Segment.line()
-
-    class Guide(Markdown):
-        elements: ClassVar = {**Markdown.elements, "fence": Code}
-
-    console = Console()
-    named = _LINK.sub(r"\1 (`finetuning guide \2`)", text)
-    console.print(Guide(named), width=min(console.width, 100), crop=False)
+    print_markdown(text)
