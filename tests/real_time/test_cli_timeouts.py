@@ -13,6 +13,8 @@ from tests.real_time.test_cli_process import BARE, run, started
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 TIMEOUT = 2.0
 GRACE = 5.0
 """Seconds more that a create on the wire gets for its response."""

@@ -25,7 +25,10 @@ from finetuning_async.emulator import Emulator, Fault, serve
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-pytestmark = pytest.mark.real_time
+pytestmark = [
+    pytest.mark.usefixtures("warm_programs"),
+    pytest.mark.real_time,
+]
 
 CREATE = "/v1/generations"
 ROOT = Path(__file__).parents[2]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
+
 class Receiver:
     """A program on this machine that gets webhooks."""
 
