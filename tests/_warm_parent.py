@@ -82,7 +82,8 @@ def main() -> None:
 def _answer(tests: socket.socket, shells: socket.socket, clients: Clients) -> bool:
     """Fork what is asked for; false when the tests have ended."""
     ends = [end for _, end in clients.values()]
-    ready = select.select([tests, shells, *clients, *ends], [], [])[0]
+    watched: list[socket.socket | int] = [tests, shells, *clients, *ends]
+    ready = select.select(watched, [], [])[0]
     for client in [c for c, (_, end) in clients.items() if {c, end} & set(ready)]:
         _end_of(client, *clients.pop(client))
     if shells in ready:

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -110,6 +111,7 @@ class Parent:
 
     def __init__(self) -> None:
         self._kernel = ctypes.CDLL(None)
+        self._one_by_one = threading.Lock()
         self._folder = tempfile.TemporaryDirectory()
         self.path = str(Path(self._folder.name, "shells"))
         self._socket, tests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -122,12 +124,13 @@ class Parent:
 
     def fork(self, program: dict[str, Any], descriptors: list[int]) -> int:
         """Start a program; return the number of its process, a child of this one."""
-        self._kernel.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        try:
-            socket.send_fds(self._socket, [pickle.dumps(program)], descriptors)
-            return int(self._socket.recv(20))
-        finally:
-            self._kernel.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        with self._one_by_one:
+            self._kernel.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            try:
+                socket.send_fds(self._socket, [pickle.dumps(program)], descriptors)
+                return int(self._socket.recv(20))
+            finally:
+                self._kernel.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
     def close(self) -> None:
         """Let it end."""
