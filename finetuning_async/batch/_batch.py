@@ -83,7 +83,7 @@ class Batch:
             none is to come, if the credits have stayed the same for five minutes; else
             it is held. With ``resubmit`` it is also sent again where the credits cannot
             be compared, if a later create is listed.
-        max_credits: The most that all runs together may spend, creates in doubt
+        max_credits: The most credits of all runs together, creates in doubt
             included; `None` for no limit.
         metadata: Whether the MP3s say what they are, in ID3 tags; see `Options`.
         tags: The same; what `metadata` was called before.
@@ -249,14 +249,14 @@ class Batch:
         if outcomes and mode == "refuse":
             raise existing_error(self._folder.location, outcomes)
         if outcomes and mode == "adopt":
-            await check_tracks(
-                self._client, self._folder.location, [one for _, one in outcomes]
-            )
             if not isinstance(self._store, SQLiteStore):
                 raise BatchError(
                     'existing="adopt" (--adopt) needs a journal in a folder, not in a'
                     " database"
                 )
+            await check_tracks(
+                self._client, self._folder.location, [one for _, one in outcomes]
+            )
             entries = {item.key: step(Entry(), one)[0] for item, one in outcomes}
             return await self._journal.call(self._store.add, items, entries)
         if outcomes:
