@@ -61,17 +61,13 @@ they work; they go beside the others."""
 LONG = frozenset(
     {
         "test_batch_kill",
-        "test_cli_timeouts",
         "test_job_queues",
-        "test_keyed_doubts",
         "test_list_down",
         "test_process_limits",
-        "test_redis_crowd",
         "test_redis_gone",
         "test_shared_polling",
         "test_short_waits",
         "test_suites",
-        "test_sync_programs",
     }
 )
 """Files of tests that take minutes together."""

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests._warm_programs import warm_parent, warm_programs
+
+__all__ = ["warm_parent", "warm_programs"]
+
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:

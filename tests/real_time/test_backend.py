@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from finetuning_async.emulator import WebhookRecord
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 pytest.importorskip("fastapi", reason="the extra fastapi is not installed")
 
 SECRET = "a secret for tests, of 32 or more"

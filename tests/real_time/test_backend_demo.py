@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import Process
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 pytest.importorskip("fastapi", reason="the extra demo is not installed")
 
 JSON = {"content-type": "application/json"}

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"  # uvicorn runs on asyncio only

@@ -24,7 +24,10 @@ SONG = b"ID3" + bytes(5000)
 ITEMS = 4
 OUT = f"s3://{BUCKET}/album/"
 
-pytestmark = pytest.mark.timeout(150)  # several processes start one after another
+pytestmark = [
+    pytest.mark.usefixtures("warm_programs"),
+    pytest.mark.timeout(150),  # several processes start one after another
+]
 
 
 @pytest.fixture

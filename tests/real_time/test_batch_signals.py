@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import Process
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 ITEMS = 12
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import Process
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 COLUMNS = 80
 STOPPING = "Stopping after the items in progress. Press Ctrl-C again to quit now."
 

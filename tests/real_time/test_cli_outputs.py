@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import miniaudio
 import pytest
 
-from tests.real_time.test_cli_process import BARE, PROGRAM, run, started
+from tests.real_time.test_cli_process import BARE, PROGRAM, run, shell_program, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("warm_programs")
 
 WORDS = "夜のピアノ"
 
@@ -41,9 +43,8 @@ def track(
 
 
 def shell(line: str, env: Mapping[str, str], folder: Path) -> tuple[int, str]:
-    program = " ".join(PROGRAM)
     ran = subprocess.run(
-        ["/bin/sh", "-c", line.replace("finetuning", program)],
+        ["/bin/sh", "-c", line.replace("finetuning", shell_program())],
         capture_output=True,
         text=True,
         env=env,

@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests._warm_programs import new_interpreters, python
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
     from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("warm_programs")
 
 PROGRAM = (sys.executable, "-m", "finetuning_async")
 BARE = {
@@ -31,6 +35,11 @@ TERMINAL = """
 import os, pty, sys
 sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))
 """
+
+
+def shell_program() -> str:
+    """The program as a shell starts it."""
+    return " ".join((*python(), *PROGRAM[1:]))
 
 
 def run(
@@ -194,7 +203,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_response() -> None:
 def test_a_full_disk_is_an_error(service: Mapping[str, str]) -> None:
     run("generate", "rain", "--no-wait", env=service)  # an empty list prints nothing
     ran = subprocess.run(
-        ["/bin/sh", "-c", f"{' '.join(PROGRAM)} list > /dev/full"],
+        ["/bin/sh", "-c", f"{shell_program()} list > /dev/full"],
         capture_output=True,
         text=True,
         env=service,
@@ -205,7 +214,7 @@ def test_a_full_disk_is_an_error(service: Mapping[str, str]) -> None:
 
 
 def test_closed_streams_are_no_error(service: Mapping[str, str]) -> None:
-    args = ["/bin/sh", "-c", f"{' '.join(PROGRAM)} list >&- 2>&-"]
+    args = ["/bin/sh", "-c", f"{shell_program()} list >&- 2>&-"]
     assert subprocess.run(args, env=service, check=False).returncode == 0
 
 
@@ -214,7 +223,7 @@ def test_a_paid_track_is_saved_even_if_stderr_is_unwritable(
     tmp_path: Path, lost: str
 ) -> None:
     args = "generate choir --duration 5 --emulator --speed 60 -o made.mp3"
-    command = f"{' '.join(PROGRAM)} {args} {lost}"
+    command = f"{shell_program()} {args} {lost}"
     ran = subprocess.run(
         ["/bin/bash", "-c", f"set -o pipefail; {command}"],
         env=BARE,
@@ -239,7 +248,7 @@ def test_a_reader_that_closes_stdout_early_is_no_error(
     service: Mapping[str, str], args: str
 ) -> None:
     run("generate", "rain", "--no-wait", env=service)  # an empty list has a note
-    pipeline = f"{' '.join(PROGRAM)} {args} | true; echo ${{PIPESTATUS[0]}}"
+    pipeline = f"{shell_program()} {args} | true; echo ${{PIPESTATUS[0]}}"
     ran = subprocess.run(
         ["/bin/bash", "-c", pipeline],
         capture_output=True,
@@ -311,15 +320,18 @@ def _read(terminal: int) -> bytes:
 
 @pytest.mark.parametrize("args", ["", "generate", "auth login", "sfx wait", "delete"])
 def test_help_is_quick(args: str) -> None:
-    best = min(_seconds(*args.split(), "--help") for _ in range(3))
-    assert best < 1.0  # 0.2 on a quiet machine
+    took = (_seconds(*args.split(), "--help") for _ in range(3))
+    assert any(seconds < 1.0 for seconds in took)  # 0.2 on a quiet machine
 
 
 def _seconds(*args: str) -> float:
     began = time.perf_counter()
-    assert run(*args).returncode == 0
+    with new_interpreters():
+        assert run(*args).returncode == 0
     return time.perf_counter() - began
 
 
 def test_the_module_is_the_program() -> None:
-    assert re.fullmatch(r"finetuning \d+\.\d+\.\d+\S*\n", run("--version").stdout)
+    with new_interpreters():
+        said = run("--version").stdout
+    assert re.fullmatch(r"finetuning \d+\.\d+\.\d+\S*\n", said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,8 @@ from tests.real_time.test_cli_process import BARE, run, started
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 TIMEOUT = 2.0
 GRACE = 5.0
 """Seconds more that a create on the wire gets for its response."""
@@ -20,7 +23,11 @@ GRACE = 5.0
 STARTING = 4.0
 """Seconds for the process itself, on a busy machine."""
 
-MAKERS = ["generate", "inst", "sfx generate"]
+CREATES = [
+    ("generate", "choir"),
+    ("inst", "choir"),
+    ("sfx", "generate", "choir"),
+]
 WAITS = ["wait", "sfx wait"]
 
 
@@ -31,6 +38,14 @@ def timed(*args: str, env: Mapping[str, str]) -> tuple[float, int, str]:
     assert ran.stdout == ""
     assert "Traceback" not in ran.stderr
     return time.perf_counter() - began, ran.returncode, ran.stderr
+
+
+def timed_at_once(
+    commands: list[tuple[str, ...]], env: Mapping[str, str]
+) -> list[tuple[float, int, str]]:
+    """The same of several programs, which wait at the same time."""
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return list(pool.map(lambda words: timed(*words, env=env), commands))
 
 
 def client_of(port: int) -> dict[str, str]:
@@ -67,49 +82,44 @@ def busy() -> Iterator[tuple[Mapping[str, str], str]]:
         yield env, made.stdout.strip()
 
 
-@pytest.mark.parametrize("args", MAKERS)
-def test_a_create_times_out_without_a_response(
-    silent: dict[str, str], args: str
-) -> None:
-    took, code, said = timed(*args.split(), "choir", env=silent)
-    assert took < TIMEOUT + GRACE + STARTING
-    assert code == 1
-    assert "it may have been charged" in said
-    assert "To look for it: finetuning" in said
+def test_a_create_times_out_without_a_response(silent: dict[str, str]) -> None:
+    for took, code, said in timed_at_once(CREATES, silent):
+        assert took < TIMEOUT + GRACE + STARTING
+        assert code == 1
+        assert "it may have been charged" in said
+        assert "To look for it: finetuning" in said
 
 
-@pytest.mark.parametrize("args", MAKERS)
-def test_a_create_times_out_without_a_server(
-    refusing: dict[str, str], args: str
-) -> None:
-    took, code, said = timed(*args.split(), "choir", env=refusing)
-    assert took < TIMEOUT + STARTING
-    assert code == 1
-    assert "was not sent" in said
+def test_a_create_times_out_without_a_server(refusing: dict[str, str]) -> None:
+    for took, code, said in timed_at_once(CREATES, refusing):
+        assert took < TIMEOUT + STARTING
+        assert code == 1
+        assert "was not sent" in said
 
 
-@pytest.mark.parametrize("args", MAKERS)
 def test_a_create_times_out_in_a_full_queue(
-    busy: tuple[Mapping[str, str], str], args: str
+    busy: tuple[Mapping[str, str], str],
 ) -> None:
-    took, code, said = timed(*args.split(), "choir", env=busy[0])
-    assert took < TIMEOUT + STARTING
-    assert code == 1
-    assert "QUEUE_FULL" in said
-    assert "Nothing was charged." in said
+    for took, code, said in timed_at_once(CREATES, busy[0]):
+        assert took < TIMEOUT + STARTING
+        assert code == 1
+        assert "QUEUE_FULL" in said
+        assert "Nothing was charged." in said
 
 
-@pytest.mark.parametrize("args", WAITS)
 @pytest.mark.parametrize("service", ["silent", "refusing"])
 def test_a_wait_times_out_and_prints_the_command_that_resumes(
-    request: pytest.FixtureRequest, args: str, service: str
+    request: pytest.FixtureRequest, service: str
 ) -> None:
     env = dict(request.getfixturevalue(service))
     url = env.pop("FINETUNING_BASE_URL")
-    took, code, said = timed(*args.split(), "gen_1", "--base-url", url, env=env)
-    assert took < TIMEOUT + 1 + STARTING
-    assert code == 1
-    assert said.endswith(f"To resume: finetuning {args} gen_1 --base-url {url}\n")
+    ended = timed_at_once(
+        [(*w.split(), "gen_1", "--base-url", url) for w in WAITS], env
+    )
+    for args, (took, code, said) in zip(WAITS, ended, strict=True):
+        assert took < TIMEOUT + 1 + STARTING
+        assert code == 1
+        assert said.endswith(f"To resume: finetuning {args} gen_1 --base-url {url}\n")
 
 
 def test_a_wait_that_times_out_prints_the_id(

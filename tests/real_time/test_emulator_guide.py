@@ -18,10 +18,12 @@ import httpx
 import pytest
 
 from finetuning_async.testing import EmulatorProcess
-from tests.real_time.test_cli_process import BARE
+from tests.real_time.test_cli_process import BARE, shell_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = pytest.mark.usefixtures("warm_programs")
 
 ROOT: Final = Path(__file__).parents[2]
 GUIDE: Final = (ROOT / "finetuning_async" / "guides" / "emulator.md").read_text("utf-8")
@@ -89,7 +91,11 @@ def folder(tmp_path: Path) -> Path:
 
 def run_script(folder: Path, **more: str) -> list[str]:
     """What each of the shell blocks printed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    (folder / "bin").mkdir()
+    program = folder / "bin" / "finetuning"
+    program.write_text(f'#!/bin/sh\nexec {shell_program()} "$@"\n')
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
     script = FRAME + f'\necho "{BETWEEN}"\n'.join(blocks("sh"))
     with (folder / "stdout").open("w") as out, (folder / "stderr").open("w") as err:
         ran = subprocess.run(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 KEY = "ft_live_" + 32 * "7"
 OTHER_KEY = "ft_live_" + 32 * "b"
 IN_PROCESS_ONLY = {"base_url", "media_url", "webhook_sender", "on_request"}

@@ -12,9 +12,13 @@ import httpx
 import pytest
 
 from finetuning_async.testing import EmulatorProcess
+from tests._warm_programs import new_interpreters
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+pytestmark = pytest.mark.usefixtures("warm_programs")
 
 
 def listens(url: str) -> bool:
@@ -83,4 +87,5 @@ def test_a_crash_leaves_what_was_kept(tmp_path: Path) -> None:
 def test_importing_it_needs_no_emulator() -> None:
     code = "import finetuning_async.testing as t, sys; t.EmulatorProcess;"
     code += "assert 'starlette' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    with new_interpreters():
+        subprocess.run([sys.executable, "-c", code], check=True)

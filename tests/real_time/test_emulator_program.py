@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 KEY = "ft_live_Any-40.Characters_$'Z~0123456789"
 
 

@@ -19,6 +19,8 @@ from finetuning_async.postgres._journal_store import PostgresStore
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 EXAMPLES: Final = Path(__file__).parents[1] / "programs"
 
 NOTEBOOK: Final = """

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """

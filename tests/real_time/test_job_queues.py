@@ -84,7 +84,10 @@ m.worker.process_item = process_item
 """Lets each item pause once, and writes down when it is processed."""
 
 
-pytestmark = pytest.mark.timeout(150)  # several processes start one after another
+pytestmark = [
+    pytest.mark.usefixtures("warm_programs"),
+    pytest.mark.timeout(150),  # several processes start one after another
+]
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from benchmarks.proofs.keys import Harness, Plan, quick_faults
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 pytest.importorskip("fastapi", reason="the extra fastapi is not installed")
 
 PLAN = Plan(

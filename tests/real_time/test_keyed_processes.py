@@ -25,7 +25,10 @@ from finetuning_async.emulator import Emulator, Fault, serve
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-pytestmark = pytest.mark.real_time
+pytestmark = [
+    pytest.mark.usefixtures("warm_programs"),
+    pytest.mark.real_time,
+]
 
 CREATE = "/v1/generations"
 ROOT = Path(__file__).parents[2]
@@ -159,7 +162,6 @@ def test_a_halted_holder_that_wakes_up_gets_the_track_of_its_successor(
         assert posts(emulator) == 1
 
 
-@pytest.mark.long
 def test_of_two_processes_that_resume_one_makes_what_a_third_has_left(
     tmp_path: Path,
 ) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
+
 class Receiver:
     """A program on this machine that gets webhooks."""
 
@@ -160,7 +163,6 @@ def test_the_token_of_a_track_reaches_the_receiver(
     assert receiver.got[0][0] == "/hooks?token=of-this-track"
 
 
-@pytest.mark.long
 def test_a_receiver_that_is_down_and_a_look_that_fails_stop_nothing(
     emulator: EmulatorProcess, receiver: Receiver
 ) -> None:

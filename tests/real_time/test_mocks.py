@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pytest_httpx import HTTPXMock
     from pytest_httpx2 import HTTPXMock as HTTPX2Mock
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 ROW = {"id": "gen_mock", "status": "completed", "prompt": "x"}
 
 

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 SCRIPT = """
 import os, resource, sys
 import anyio

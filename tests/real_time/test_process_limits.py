@@ -19,7 +19,10 @@ from finetuning_async.emulator import Emulator, serve
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-pytestmark = pytest.mark.real_time
+pytestmark = [
+    pytest.mark.usefixtures("warm_programs"),
+    pytest.mark.real_time,
+]
 
 PERIOD = 3.0
 """Seconds in which ten creates are served."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from finetuning_async.batch import BatchItem
 
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"  # procrastinate runs on asyncio only

@@ -33,6 +33,8 @@ from tests.real_time._http_proxy import LOGIN, http_proxy, tls_service
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE")
 
 

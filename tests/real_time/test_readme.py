@@ -14,6 +14,8 @@ import pytest
 
 from finetuning_async.emulator import Emulator, serve
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 README = Path(__file__).parents[2] / "README.md"
 FENCED = re.DOTALL | re.MULTILINE
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text(), FENCED)

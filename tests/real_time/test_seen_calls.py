@@ -43,6 +43,8 @@ from tests.real_time._http_proxy import LOGIN, http_proxy, tls_service
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 GIVEN: Final = WHOSE[1:]
 CALLS: Final = [("POST", "/v1/generations", 202), ("GET", "/v1/generations/gen_1", 200)]
 

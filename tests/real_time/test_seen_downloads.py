@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from pytest_httpx import HTTPXMock
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 SONG = random.Random(19).randbytes(300_000)
 LIBRARIES = ["httpx", "httpx2"]
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 NAME = "test-serial-thread"
 
-pytestmark = pytest.mark.real_time
+pytestmark = [
+    pytest.mark.usefixtures("warm_programs"),
+    pytest.mark.real_time,
+]
 
 
 @pytest.fixture(params=["asyncio", "trio"])

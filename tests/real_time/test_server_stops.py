@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import Process
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 SLOW: Final = (25.0, 25.0)
 """Seconds that a track takes: longer than any of these tests."""
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from benchmarks.polling._waiting_processes import WaitingProcess
     from finetuning_async._coordination._shared_limiter import StoreLimiter
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 SPEED = 20
 TIMES = (30.0, 45.0)
 """Seconds that a track takes, at the usual speed."""

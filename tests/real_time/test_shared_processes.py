@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import anyio
+import pytest
 
 from benchmarks.shared._race import race
 from finetuning_async import RateLimit, RateLimits, ResponseFacts
@@ -16,7 +17,7 @@ from finetuning_async.shared import SharedRateLimiter
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+pytestmark = pytest.mark.usefixtures("warm_programs")
 
 LIMITS = RateLimits(creates=RateLimit(10, per=2.0), reads=RateLimit(60, per=2.0))
 

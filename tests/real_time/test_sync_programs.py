@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from finetuning_async.emulator import Emulator
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 ROOT: Final = Path(__file__).parents[2]
 PROGRAMS: Final = ROOT / "tests" / "programs"
 GUIDE: Final = (ROOT / "finetuning_async" / "guides" / "sync.md").read_text("utf-8")
