@@ -14,6 +14,7 @@ from finetuning_async.cli._options import (
     Number,
     budget_options,
     json_option,
+    refuse_service_options,
     share_option,
     shared_option,
     timeout_option,
@@ -217,6 +218,8 @@ class CreateRun:
         options: CreateOptions,
         lyrics: str | None = None,
     ) -> None:
+        if options.emulator:
+            refuse_service_options(common, "--emulator uses none.")
         self._lyrics = lyrics
         self._common = common
         self._kind = kind
