@@ -233,9 +233,10 @@ class InstrumentalRequest(_Request):
 
     Attributes:
         prompt: What it should sound like; no maximum length is published.
-        duration: 30 to 210 whole seconds; the service rounds it to a multiple of 15.
+        duration: 30 to 210 whole seconds, rounded to a multiple of 15 by the service;
+            `None` lets it choose.
         enhance: Whether the service may expand the prompt.
-        seed: 0 to 2^31-1, as for `GenerationRequest`.
+        seed: 0 to 2^31-1, as for `GenerationRequest`; random by default.
         webhook: As for `GenerationRequest`.
         idempotency_key: As for `GenerationRequest`.
         priority: As for `GenerationRequest`.
@@ -295,7 +296,8 @@ class SoundEffectRequest(_Request):
 
     Attributes:
         prompt: What it should sound like; no maximum length is published.
-        duration: 1 to 8 seconds; the service rounds it to a multiple of 0.5.
+        duration: 1 to 8 seconds, rounded to a multiple of 0.5 by the service; `None`
+            lets it choose.
         enhance: Whether the service may expand the prompt.
         webhook: As for `GenerationRequest`.
         idempotency_key: As for `GenerationRequest`.

@@ -103,7 +103,7 @@ class Generations(NamesOurs):
             language: Of the vocals: ``en ja de fr es zh ko pt it ru``.
             key: ``C C# D D# E F F# G G# A A# B``, or a flat.
             scale: ``major`` or ``minor``.
-            timesignature: 2 to 7 beats per bar.
+            timesignature: 2 to 7 beats per bar; the service's default is 4.
             seed: 0 to 2^31-1; random by default.
             webhook: An ``https`` URL that the service calls when the track ends.
             idempotency_key: Calls with the same key get one track; 1 to 255 characters;

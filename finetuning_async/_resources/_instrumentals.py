@@ -55,7 +55,8 @@ class Instrumentals(NamesOurs):
 
         Args:
             prompt: What it should sound like.
-            duration: 30 to 210 seconds; the service rounds it to a multiple of 15.
+            duration: 30 to 210 seconds, rounded to a multiple of 15 by the service;
+                `None` lets it choose.
             enhance: Whether the service may expand the prompt.
             seed: 0 to 2^31-1; random by default.
             webhook: An ``https`` URL that the service calls when the track ends.

@@ -62,7 +62,8 @@ class SoundEffects(NamesOurs):
 
         Args:
             prompt: What it should sound like.
-            duration: 1 to 8 seconds; the service rounds it to a multiple of 0.5.
+            duration: 1 to 8 seconds, rounded to a multiple of 0.5 by the service;
+                `None` lets it choose.
             enhance: Whether the service may expand the prompt.
             webhook: An ``https`` URL that the service calls when the effect ends.
             idempotency_key: Calls with the same key get one effect; 1 to 255

@@ -89,7 +89,7 @@ class TrackMethods(AudioMethods):
             language: Of the vocals: ``en ja de fr es zh ko pt it ru``.
             key: ``C C# D D# E F F# G G# A A# B``, or a flat.
             scale: ``major`` or ``minor``.
-            timesignature: 2 to 7 beats per bar.
+            timesignature: 2 to 7 beats per bar; the service's default is 4.
             seed: 0 to 2^31-1; random by default.
             webhook: An ``https`` URL that the service calls when the track ends.
             idempotency_key: Calls with the same key get one track and cost one credit,
@@ -403,6 +403,7 @@ class TrackMethods(AudioMethods):
             share: For whom they are; `None` for that of each request, or the client's.
             max_wait: Seconds that each create may wait for the rate limit and the
                 queue; one that would wait longer is an outcome with a `CapacityError`.
+                `None` for the client's.
             on_waiting: A plain function, called with `CreateWaiting` while one waits.
             on_track_progress: A plain function, called once a second with each track in
                 progress and its `Progress`, and once more when it has ended; this reads

@@ -175,6 +175,10 @@ def create_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_options(*args: Any, **given: Any) -> Any:
         options = CreateOptions(**{name: given.pop(name) for name in names})
         options.check()
+        if options.emulator and click.get_current_context().obj.base_url:
+            raise click.UsageError(
+                "--emulator is the service of this command; leave out --base-url."
+            )
         return command(*args, options=options, **given)
 
     decorated: Callable[..., Any] = with_options
@@ -269,8 +273,8 @@ class CreateRun:
     def _announce_emulator(self) -> None:
         if self._options.emulator and not self._common.quiet:
             say(
-                f"Using an emulator (speed {self._speed:g}): no key, no cost; the audio"
-                " is a synthesised placeholder"
+                f"An emulator creates it (speed {self._speed:g}): no key, no cost,"
+                " a placeholder as audio"
             )
 
     async def _main(
