@@ -104,19 +104,19 @@ def local_options(*more: str) -> Callable[[F], F]:
     return add
 
 
-def refuse_service_options(common: CommonOptions, instead: str) -> None:
+def refuse_service_options(common: CommonOptions, why: str) -> None:
     """Reject the options that say which service to use, where none is used.
 
     Args:
         common: Options that all commands share.
-        instead: What there is instead.
+        why: What there is instead.
 
     Raises:
         click.UsageError: One of them is given.
     """
     given = {"--base-url": common.base_url, "--api-key-stdin": common.api_key_stdin}
     for name in (name for name, value in given.items() if value):
-        raise click.UsageError(f"{name} is for the service; {instead}")
+        raise click.UsageError(f"{why}; leave out {name}.")
 
 
 def json_option(command: F) -> F:

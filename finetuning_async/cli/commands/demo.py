@@ -78,7 +78,7 @@ def command(
     if paid and speed is not None:
         raise click.UsageError("--speed is for the emulator; --paid uses none.")
     if not paid:
-        refuse_service_options(common, "without --paid the demo uses an emulator.")
+        refuse_service_options(common, "without --paid the demo uses an emulator")
     speed = DEFAULT_SPEED if speed is None else speed
     connect, service = _service(common, speed=speed, paid=paid)
     try:
