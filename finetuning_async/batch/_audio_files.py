@@ -61,7 +61,7 @@ async def save(
 ) -> Saved:
     """Download a completed item; its file appears complete or not at all.
 
-    A file that does not pass the check is reported in the log, and kept.
+    A file that does not pass the check is kept; the log and its results say so.
 
     Returns:
         The event to record.
@@ -75,9 +75,9 @@ async def save(
     await fetch(client, item.entry.track_id or "", url, part)
     if isinstance(folder, ObjectFolder):
         return await in_thread(_upload, part, folder, item, options)
-    name, size = await in_thread(_finish, part, folder.path, item, options)
+    name, saved = await in_thread(_finish, part, folder.path, item, options)
     await in_thread(_sync_folder, await place_file(part, folder.path / name))
-    return Saved(size=size, file=None if name == item.file else name)
+    return saved
 
 
 def into(folder: str | os.PathLike[str]) -> Save:
@@ -154,35 +154,41 @@ async def fetch(
     await client.download(await client.generations.get(track_id), path)
 
 
-def _finish(part: Path, folder: Path, item: Item, options: Options) -> tuple[str, int]:
-    """Check a download, tag it, sync it and find its name; returns name and size.
+def _finish(
+    part: Path, folder: Path, item: Item, options: Options
+) -> tuple[str, Saved]:
+    """Check a download, tag it, sync it and find its name; the event says what is.
 
     Names of items are unique, so no other item takes the name meanwhile.
     """
     # After a crash the file may be there already, with tags or without. So the name is
     # tried with the plain download first, and again once it is tagged.
     name = free_name(part, folder, item.saved_as, item.key)
-    if options.check:
-        _check(part.read_bytes(), item, folder / name)
+    problems = _problems(part.read_bytes, item, folder / name, options)
     if options.metadata or options.tags:
         part.write_bytes(_tagged(part.read_bytes(), item))
         if name != item.saved_as:
             name = free_name(part, folder, item.saved_as, item.key)
     with part.open("rb+") as file:  # Windows syncs no file that is open to read only
         os.fsync(file.fileno())
-    return name, part.stat().st_size
+    return name, _saved(item, name, part.stat().st_size, problems)
+
+
+def _saved(item: Item, name: str, size: int, problems: tuple[str, ...] | None) -> Saved:
+    file = None if name == item.file else name
+    return Saved(size=size, file=file, problems=problems)
 
 
 def _upload(part: Path, folder: ObjectFolder, item: Item, options: Options) -> Saved:
     """Check a download, tag it, and write it as an object."""
     plain = body = part.read_bytes()
-    if options.check:
-        _check(plain, item, folder.location_of(item.saved_as))
+    place = folder.location_of(item.saved_as)
+    problems = _problems(lambda: plain, item, place, options)
     if options.metadata or options.tags:
         body = _tagged(plain, item)
     name = folder.store_as(item.saved_as, item.key, body, plain)
     part.unlink()
-    return Saved(size=len(body), file=None if name == item.file else name)
+    return _saved(item, name, len(body), problems)
 
 
 def free_name(part: Path, folder: Path, name: str, key: str) -> str:
@@ -221,11 +227,16 @@ def _may_replace(path: Path, whole: Path) -> bool:
     return True
 
 
-def _check(audio: bytes, item: Item, place: object) -> None:
-    """Log what is wrong with a download."""
-    asked = json.loads(item.body).get("duration")
-    for problem in find_problems(audio, asked):
+def _problems(
+    read: Callable[[], bytes], item: Item, place: object, options: Options
+) -> tuple[str, ...] | None:
+    """What is wrong with a download, if that is asked; logged as well."""
+    if not options.check:
+        return None
+    found = find_problems(read(), json.loads(item.body).get("duration"))
+    for problem in found:
         logger.warning("%s %s; it is kept, and was paid for", place, problem)
+    return tuple(found) or None
 
 
 def _tagged(audio: bytes, item: Item) -> bytes:

@@ -32,8 +32,9 @@ class Options(EngineOptions):
             key, lyrics, seed, id.
         tags: The same; what `metadata` was called before.
         check: Whether to check that each file is whole, as long as was asked for, and
-            not silent. One that is not is kept, and a warning is logged: whether it is
-            worth another credit is for you to say.
+            not silent. One that is not is kept; a warning is logged, and its line in
+            ``results.jsonl`` has ``problems``: whether it is worth another credit is
+            for you to say.
         existing: What to do if the folder holds files or results of rows that its
             journal does not know: ``refuse`` to start; ``adopt`` them as done; or make
             the rows ``anew``, for further credits and under other names.

@@ -14,6 +14,7 @@ from finetuning_async.cli._options import (
     Number,
     budget_options,
     json_option,
+    refuse_service_options,
     share_option,
     shared_option,
     timeout_option,
@@ -174,10 +175,9 @@ def create_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_options(*args: Any, **given: Any) -> Any:
         options = CreateOptions(**{name: given.pop(name) for name in names})
         options.check()
-        if options.emulator and click.get_current_context().obj.base_url:
-            raise click.UsageError(
-                "--emulator is the service of this command; leave out --base-url."
-            )
+        if options.emulator:
+            common = click.get_current_context().obj
+            refuse_service_options(common, "--emulator is the service of this command")
         return command(*args, options=options, **given)
 
     decorated: Callable[..., Any] = with_options

@@ -89,7 +89,7 @@ def common_options(command: F) -> F:
 
 
 def local_options(*more: str) -> Callable[[F], F]:
-    """Add those of these options that a command uses which asks no service.
+    """Add those of these options that a command uses which needs not all of them.
 
     Args:
         more: Names of options beside ``--quiet`` and ``--debug``.
@@ -102,6 +102,21 @@ def local_options(*more: str) -> Callable[[F], F]:
         return command
 
     return add
+
+
+def refuse_service_options(common: CommonOptions, why: str) -> None:
+    """Reject the options that say which service to use, where none is used.
+
+    Args:
+        common: Options that all commands share.
+        why: What there is instead.
+
+    Raises:
+        click.UsageError: One of them is given.
+    """
+    given = {"--base-url": common.base_url, "--api-key-stdin": common.api_key_stdin}
+    for name in (name for name, value in given.items() if value):
+        raise click.UsageError(f"{why}; leave out {name}.")
 
 
 def json_option(command: F) -> F:

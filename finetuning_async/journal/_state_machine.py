@@ -199,10 +199,12 @@ class Saved:
     Attributes:
         size: Its size in bytes.
         file: Its name, if another file already had the item's own name.
+        problems: What is wrong with its audio, if that was checked and found.
     """
 
     size: int | None = None
     file: str | None = None
+    problems: tuple[str, ...] | None = None
 
 
 @attrs.frozen

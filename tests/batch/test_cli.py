@@ -138,6 +138,8 @@ def test_a_batch_writes_what_it_knows_and_reports_what_fails_the_check(
     for part in (b"TIT2", b"COMM", b"USLT", b"lala", b"TXXX", b"seed"):
         assert part in content
     assert "x.mp3 is not an MP3; it is kept, and was paid for" in caplog.text
+    (line,) = (tmp_path / "a" / "results.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(line)["problems"] == ["is not an MP3"]
     assert world.spent == 1
 
 

@@ -280,6 +280,22 @@ def test_the_advice_for_a_foreign_address_is_another_host(
 
 
 @pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("demo --base-url http://127.0.0.1:8787", "without --paid the demo uses an"),
+        ("demo --paid --speed 2", "--speed is for the emulator; --paid uses none."),
+        ("health --api-key-stdin", "No such option"),
+        ("auth login --api-key-stdin", "No such option"),
+    ],
+)
+def test_no_command_takes_what_it_would_ignore(
+    finetuning: Run, args: str, message: str
+) -> None:
+    ran = finetuning(args.split())
+    assert (ran.exit_code, message in ran.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
     ("args", "what", "where"),
     [
         ("generate", "Missing argument 'TAGS...'.", "generate [OPTIONS] TAGS..."),

@@ -260,6 +260,7 @@ def test_a_long_wait_for_acceptance_is_explained(finetuning: Run, service: Any) 
     "args",
     [
         ["--speed", "4"],
+        ["--emulator", "--base-url", "http://127.0.0.1:8787"],
         ["--emulator", "--no-wait"],
         ["--emulator", "--webhook", "https://hooks.example.org/x"],
         ["--no-wait", "-o", "a.mp3"],

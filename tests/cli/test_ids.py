@@ -86,7 +86,7 @@ def test_an_empty_list_says_so_in_words(finetuning: Run, emulator: Any) -> None:
         ("list", "--type", "music"): "There is no track with type music.",
         ("list", "--offset", "7"): "There is no track after the first 7.",
         ("sfx", "list"): "There is no sound effect yet. To create one: finetuning sfx",
-        ("playlists",): "There is no playlist yet. To create one: the web application",
+        ("playlists",): "There is no playlist yet. To create one: use the web",
     }.items():
         ran = finetuning(args)
         assert (ran.exit_code, ran.stdout) == (0, "")

@@ -41,7 +41,7 @@ def command() -> None:
 
 @command.command()
 @click.option("--stdin", is_flag=True, help="Read the key from stdin without a prompt.")
-@common_options
+@local_options("base_url", "config", "verbose", "no_color")
 @pass_common
 def login(common: CommonOptions, stdin: bool) -> None:
     """Ask for the API key, check it with the service, and store it.

@@ -142,7 +142,7 @@ def command() -> None:
     "--check",
     is_flag=True,
     help="Check that each MP3 is whole, as long as asked for, and not silent; one that"
-    " is not is reported and kept.",
+    " is not is kept; its line in results.jsonl has problems.",
 )
 @click.option(
     "--speed",

@@ -26,6 +26,7 @@ from finetuning_async.cli._options import (
     Number,
     common_options,
     pass_common,
+    refuse_service_options,
 )
 from finetuning_async.cli._output import say
 from finetuning_async.cli._signals import Interrupted, newline_after_ctrl_c
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from finetuning_async import AsyncClient
 
     Connect = Callable[[], AbstractAsyncContextManager[AsyncClient]]
+
+DEFAULT_SPEED: Final = 4
 
 EMULATOR: Final = "emulator"
 """With this service name the page says that tracks cost nothing."""
@@ -56,9 +59,7 @@ EMULATOR: Final = "emulator"
 @click.option(
     "--speed",
     type=Number(above=0),
-    default=4,
-    show_default=True,
-    help="How much faster the emulator runs.",
+    help=f"How much faster the emulator runs.  [default: {DEFAULT_SPEED}]",
 )
 @click.option(
     "--paid",
@@ -68,12 +69,17 @@ EMULATOR: Final = "emulator"
 @common_options
 @pass_common
 def command(
-    common: CommonOptions, /, host: str, port: int, speed: float, paid: bool
+    common: CommonOptions, /, host: str, port: int, speed: float | None, paid: bool
 ) -> None:
     """Serve a web page to make and play music, until Ctrl-C.
 
     It uses an emulator, which costs nothing, unless you add --paid.
     """
+    if paid and speed is not None:
+        raise click.UsageError("--speed is for the emulator; --paid uses none.")
+    if not paid:
+        refuse_service_options(common, "without --paid the demo uses an emulator")
+    speed = DEFAULT_SPEED if speed is None else speed
     connect, service = _service(common, speed=speed, paid=paid)
     try:
         run(partial(_serve, common, connect, service, host, port))

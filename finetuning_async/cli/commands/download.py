@@ -31,6 +31,6 @@ def command(
 ) -> None:
     """Save a completed track. Without -o the file is named after it.
 
-    ID is that of a track or a sound effect, or the beginning of it.
+    ID is that of a track or a sound effect, or its first characters, at least 4.
     """
     download(common, KINDS, track_id, to.destination)

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 def command(common: CommonOptions, track_id: str, as_json: bool) -> None:
     """Show one track, sound effect or playlist.
 
-    ID is its id; of a track or a sound effect the beginning will do.
+    ID is its id; of a track or a sound effect the beginning will do,
+    from 4 characters on.
     """
     found = call_service(common, lambda client: _find(client, track_id))
     if as_json:

@@ -7,8 +7,8 @@ import click
 from finetuning_async.cli._connect import PLACEHOLDER_KEY, call_service
 from finetuning_async.cli._options import (
     CommonOptions,
-    common_options,
     json_option,
+    local_options,
     pass_common,
 )
 from finetuning_async.cli._output import print_json, shown
@@ -16,7 +16,7 @@ from finetuning_async.cli._output import print_json, shown
 
 @click.command()
 @json_option
-@common_options
+@local_options("base_url", "config", "verbose", "no_color")
 @pass_common
 def command(common: CommonOptions, as_json: bool) -> None:
     """Check whether the service is up; needs no key."""

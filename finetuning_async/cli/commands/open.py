@@ -23,7 +23,7 @@ from finetuning_async.cli._output import shown
 def command(common: CommonOptions, track_id: str) -> None:
     """Open the audio of a completed track in the browser.
 
-    ID is that of a track or a sound effect, or the beginning of it.
+    ID is that of a track or a sound effect, or its first characters, at least 4.
     """
     track = call_service(common, lambda client: find(client, track_id))
     if track.audio_url is None:

@@ -43,7 +43,7 @@ def command(common: CommonOptions, as_json: bool) -> None:
     elif page.items:
         TABLE.show(map(_row, page.items))
     else:
-        say_empty(common, "playlist", "the web application")
+        say_empty(common, "playlist", "use the web application")
 
 
 def _row(playlist: Playlist) -> tuple[str, ...]:

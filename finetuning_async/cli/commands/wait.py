@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Wait for a track to end. Add -o to save it; -o . names the file after it.
 
-    ID is that of a track or a sound effect, or the beginning of it.
+    ID is that of a track or a sound effect, or its first characters, at least 4.
     """
     destination = to.destination_if_given
     wait_for(common, KINDS, track_id, destination, timeout=timeout, as_json=as_json)
