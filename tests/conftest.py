@@ -36,6 +36,7 @@ settings.register_profile(
     "suite",
     phases=[phase for phase in Phase if phase is not Phase.explain],
     deadline=None,
+    max_examples=50,
 )
 settings.load_profile("suite")
 
