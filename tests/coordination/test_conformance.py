@@ -400,10 +400,10 @@ async def test_all_processes_get_equal_shares(processes: Processes) -> None:
             await request(limiters[number], service, rng, longest=0.2)
             served[number] += 1
 
-    with anyio.move_on_after(3 * LEASE):
+    with anyio.move_on_after(4 * LEASE):
         async with anyio.create_task_group() as group:
             for number in range(2):
                 for _ in range(4):
                     group.start_soon(keep_creating, number)
     assert min(served) >= 0.8 * max(served)
-    assert sum(served) >= 0.95 * 4 * 3
+    assert sum(served) >= 0.95 * 4 * 4
