@@ -6,11 +6,17 @@ with programs, on the real clock, what others of the suite show in less time.
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import itertools
 import os
 import sys
 from typing import TYPE_CHECKING, Any
+
+# Each worker, and each program that a test starts, would compile all source again, and
+# pytest would rewrite the assertions of hypothesis: so before anything is imported.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 from hypothesis import Phase, settings
@@ -30,12 +36,9 @@ settings.register_profile(
     "suite",
     phases=[phase for phase in Phase if phase is not Phase.explain],
     deadline=None,
+    max_examples=50,
 )
 settings.load_profile("suite")
-
-# Each worker, and each program that a test starts, would compile all source again.
-sys.dont_write_bytecode = False
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 hand_options_to_trio()
 
@@ -101,6 +104,17 @@ def pytest_collection_modifyitems(
         long = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in set(long)]
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look at less, and less often.
+
+    Ten thousand tests and all modules live to the end. What a test leaves in cycles is
+    found by the next collections, or by those that it asks for.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ shares hold over all processes.
 
 from __future__ import annotations
 
+from collections import Counter
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
@@ -126,15 +127,16 @@ class SharedLedger:
                 # What they sent in the outage looked like another client's usage when
                 # the service's headers counted it. Now it is charged as ours.
                 budget.forget_observations()
+        lines = {name: self._line(name) for name in self.queues}
         # A process that knew another ledger reports what it sent with its next exchange
         # only; no permit may be granted on its account before that.
         if not knew_another:
-            self._grant(request.timeout, now)
+            self._grant(lines, request.timeout, now)
         granted = frozenset() if is_outdated else self._claim(request, now)
         return ExchangeReply(
             epoch=self.epoch,
             granted=granted,
-            wait=self._next_exchange_in(request.process, now),
+            wait=self._next_exchange_in(lines, request.process, now),
             snapshots={name: self._snapshot(name, now) for name in self.budgets},
             processes=len(self.members),
         )
@@ -284,9 +286,11 @@ class SharedLedger:
 
     # Which requests may go out.
 
-    def _grant(self, timeout: float, now: float) -> None:
-        for name, queue in self.queues.items():
-            line = self._line(name)
+    def _grant(
+        self, lines: Mapping[Route, FairQueue[QueueEntry]], timeout: float, now: float
+    ) -> None:
+        for name, line in lines.items():
+            queue = self.queues[name]
             while line and self._next_permit_at(name, line, now) <= now + TOLERANCE:
                 entry = line.head()
                 if entry is None:
@@ -358,14 +362,15 @@ class SharedLedger:
             lease.is_claimed, lease.expires_at = True, now + request.timeout
         return frozenset(granted)
 
-    def _next_exchange_in(self, process: str, now: float) -> float:
+    def _next_exchange_in(
+        self, lines: Mapping[Route, FairQueue[QueueEntry]], process: str, now: float
+    ) -> float:
         """Seconds until a process should exchange again."""
         waits = [MAX_WAIT]
-        for name in self.queues:
-            line = self._line(name)
-            owners = [entry.process for entry in line.in_order()]
-            if process in owners:
-                ahead = owners.index(process)
+        for name, line in lines.items():
+            owners = (entry.process for entry in line.in_order())
+            ahead = next((n for n, owner in enumerate(owners) if owner == process), -1)
+            if ahead >= 0:
                 waits.append(self._wait_in(name, process, line, ahead, now))
         return min(waits)
 
@@ -396,7 +401,8 @@ class SharedLedger:
 
     def _snapshot(self, name: Route, now: float) -> RateLimitSnapshot:
         budget, waiting = self.budgets[name], len(self.queues[name])
-        counts = self._line(name).counts()
+        ranks = Counter(entry.rank for entry in self.queues[name])
+        counts = [ranks[rank] for rank in range(len(PRIORITIES))]
         if name == "creates":  # of which a process states only those that go next
             stated = zip(counts, self._creates_waiting(), strict=True)
             counts = [max(each) for each in stated]

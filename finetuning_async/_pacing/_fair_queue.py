@@ -186,6 +186,17 @@ class ClassQueue(Generic[T]):
                 turn = dealer.turn_of(self.rank, following.share)
                 heapreplace(heap, (turn, following.arrival, following, rest))
 
+    def dealt(self, dealer: Dealer) -> Iterator[T]:
+        """Yield all as they are dealt if no other rank waits, and tell `dealer`."""
+        if len(self.lines) == 1:  # first come, first served: nothing to ask
+            yield from next(iter(self.lines.values()))
+            return
+        waiting = (self.rank,)
+        for item in self.in_order(dealer):
+            # Before the next one is chosen, which its turn decides.
+            dealer.on_dealt(self.rank, item.share, waiting)
+            yield item
+
     def ahead_of(self, share: str | None, joined: int = 0) -> int:
         """Return how many go before a request of a share; see `FairQueue.ahead_of`."""
         line = self.lines.get(share)
@@ -301,7 +312,13 @@ class FairQueue(Generic[T]):
             counts: How many wait at each rank, if others wait elsewhere. Of one rank,
                 those here are assumed to stand evenly between all.
         """
-        dealer, own = self.dealer.copy(), self.counts()
+        own = self.counts()
+        if len(self.ranks) == 1 and (counts is None or list(counts) == own):
+            # As in most programs: no other priority has a turn between.
+            (each,) = self._classes.values()
+            yield from enumerate(each.dealt(self.dealer.copy()))
+            return
+        dealer = self.dealer.copy()
         rest = {rank: each.in_order(dealer) for rank, each in self._classes.items()}
         left = [max(pair) for pair in zip(own, counts or own, strict=True)]
         steps = [own[rank] / (left[rank] or 1) for rank in range(len(own))]

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 SONG = b"ID3" + bytes(1000)
 CREATES = "/v1/generations"
+SLOW: dict[str, Any] = {"creates_per_minute": 2}
+"""Sixteen creates take eight minutes: longer than a proof of absence."""
+
 NO_CREDITS_SHOWN = Fault("status", "/v1/me", status=503, skip=2, times=None)
 """The account is bound and the first reading taken, and then there is none."""
 
@@ -165,25 +168,25 @@ async def test_creates_with_lost_responses_are_found_and_paid_once(
 async def test_an_absent_create_is_proved_and_sent_again_with_its_seed(
     tmp_path: Path,
 ) -> None:
-    async with opened(tmp_path) as (service, _, batch):
+    async with opened(tmp_path, emulator(**SLOW)) as (service, _, batch):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
-        await batch.add(songs(80))
+        await batch.add(songs(16))
         ends = await finish(batch)
-        assert Counter(item.state for item in ends) == {"downloaded": 80}
-        assert len(service.ledger) == 80
+        assert Counter(item.state for item in ends) == {"downloaded": 16}
+        assert len(service.ledger) == 16
         assert anyio.current_time() > 300
 
 
 async def test_a_create_accepted_after_four_minutes_is_paid_once(
     tmp_path: Path,
 ) -> None:
-    async with opened(tmp_path) as (service, _, batch):
+    async with opened(tmp_path, emulator(**SLOW)) as (service, _, batch):
         late = Fault("late_commit", CREATES, method="POST", seconds=240)
         service.add_fault(late)
-        await batch.add(songs(80))
+        await batch.add(songs(16))
         ends = await finish(batch)
-        assert Counter(item.state for item in ends) == {"downloaded": 80}
-        assert len(service.ledger) == 80
+        assert Counter(item.state for item in ends) == {"downloaded": 16}
+        assert len(service.ledger) == 16
 
 
 async def test_the_last_create_of_all_is_sent_again_after_equal_readings_of_the_credits(
@@ -324,19 +327,20 @@ async def test_resubmit_needs_no_credits_where_they_cannot_be_compared(
 async def test_nothing_is_sent_twice_to_a_service_that_ignores_seeds(
     tmp_path: Path,
 ) -> None:
-    async with opened(tmp_path, emulator(ignore_seeds=True)) as (service, _, batch):
+    service = emulator(ignore_seeds=True, **SLOW)
+    async with opened(tmp_path, service) as (service, _, batch):
         fault = Fault("lost_before_commit", CREATES, method="POST", skip=2)
         service.add_fault(fault)
-        await batch.add(songs(80))
+        await batch.add(songs(16))
         states = Counter(item.state for item in await finish(batch))
-        assert states == {"downloaded": 79, "held": 1}
+        assert states == {"downloaded": 15, "held": 1}
 
 
 @pytest.mark.parametrize("refund", [False, True])
 async def test_failures_and_refunds_do_not_hide_a_charge(
     tmp_path: Path, refund: bool
 ) -> None:
-    service = emulator(failure_rate=0.1, refund_failed=refund)
+    service = emulator(creates_per_minute=5, failure_rate=0.2, refund_failed=refund)
     async with opened(tmp_path, service) as (service, _, batch):
         faults = [
             Fault("lost_before_commit", CREATES, method="POST", skip=10, times=2),
@@ -344,10 +348,10 @@ async def test_failures_and_refunds_do_not_hide_a_charge(
         ]
         for fault in faults:
             service.add_fault(fault)
-        await batch.add(songs(60))
+        await batch.add(songs(30))
         await finish(batch)
         paid = [entry for entry in service.ledger if entry.amount < 0]
-        assert len(paid) == batch.summary.accepts == 60 - batch.summary.in_doubt
+        assert len(paid) == batch.summary.accepts == 30 - batch.summary.in_doubt
 
 
 async def test_a_run_without_credits_pauses_and_a_later_run_resumes(
@@ -462,10 +466,10 @@ async def test_a_custom_id_has_one_content(tmp_path: Path) -> None:
 async def test_a_queue_of_five_is_filled_without_doubts(tmp_path: Path) -> None:
     service = emulator(queue_size=5, latency=(0.02, 0.4))
     async with opened(tmp_path, service) as (service, _, batch):
-        await batch.add(songs(40))
+        await batch.add(songs(24))
         ends = await finish(batch)
         assert {item.state for item in ends} == {"downloaded"}
-        assert len(service.ledger) == 40
+        assert len(service.ledger) == 24
         assert service.count(status=429, code="QUEUE_FULL") <= 8
 
 

@@ -126,11 +126,11 @@ async def test_no_window_ever_holds_more_than_the_limit(
     limiters = [shop.process() for _ in range(3)]
     started = anyio.current_time()
     async with anyio.create_task_group() as group:
-        for number in range(16):
+        for number in range(12):
             group.start_soon(request, limiters[number % 3], service, rng)
-    assert len(service.counted) == 16
+    assert len(service.counted) == 12
     assert (service.refused, service.worst_window()) == (0, 4)
-    assert anyio.current_time() - started < 3 * LEASE + 30
+    assert anyio.current_time() - started < 2 * LEASE + 30
 
 
 async def test_permits_are_granted_first_come_first_served(shop: Shop) -> None:
@@ -145,7 +145,7 @@ async def test_permits_are_granted_first_come_first_served(shop: Shop) -> None:
         await limiters[number % 3].flush()
 
     async with anyio.create_task_group() as group:
-        for number in range(15):
+        for number in range(10):
             group.start_soon(one, number)
             await anyio.sleep(3)
     assert log == sorted(log)
@@ -180,7 +180,7 @@ async def test_a_request_cancelled_while_it_waits_loses_no_token(shop: Shop) -> 
 
 async def test_a_request_cancelled_as_it_is_granted_loses_no_token(shop: Shop) -> None:
     first, second = shop.process(), shop.process()
-    for early in (-0.01, -1e-6, 0.0, 1e-6, 0.01):
+    for early in (-1e-6, 0.0, 0.01):
         await use_up(first, 4)
         with anyio.move_on_after(LEASE + early):
             (await first.acquire("creates")).unsent()
@@ -263,10 +263,10 @@ async def test_wrong_headers_cause_neither_a_hang_nor_a_burst(shop: Shop) -> Non
     rng, service = random.Random(5), Service(false_remaining=[0, 1, 3, 4, 9, 10**12])
     limiters = [shop.process() for _ in range(2)]
     async with anyio.create_task_group() as group:
-        for number in range(14):
+        for number in range(10):
             group.start_soon(request, limiters[number % 2], service, rng)
     assert service.refused == 0
-    assert anyio.current_time() < 14 * LEASE
+    assert anyio.current_time() < 10 * LEASE
 
 
 async def test_a_lower_limit_of_the_service_holds_for_all_processes(shop: Shop) -> None:

@@ -83,7 +83,7 @@ def pitch_classes(
     ],
 )
 def test_tempo_and_key_can_be_heard(bpm: float, tonic: int, scale: str) -> None:
-    sound = decode(play(bpm=bpm, tonic=tonic, scale=scale, seed=tonic))
+    sound = decode(play(seconds=12, bpm=bpm, tonic=tonic, scale=scale, seed=tonic))
     assert tempo(sound) == pytest.approx(bpm, rel=0.01)
     energy = pitch_classes(sound)
     assert KEYS[int(np.argmax(energy))] == KEYS[tonic]
@@ -101,7 +101,7 @@ def test_the_length_is_right_by_header_and_by_decoding(seconds: float) -> None:
 
 @pytest.mark.parametrize("beats", range(2, 8))
 def test_every_time_signature_keeps_the_tempo(beats: int) -> None:
-    sound = decode(play(beats=beats, bpm=77))
+    sound = decode(play(seconds=12, beats=beats, bpm=77))
     assert tempo(sound) == pytest.approx(77, rel=0.01)
 
 

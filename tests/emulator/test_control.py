@@ -549,6 +549,7 @@ async def test_the_ledger_names_track_and_request(http: httpx.AsyncClient) -> No
 # The document, and what is not there.
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the same on each loop
 async def test_the_document_is_valid_openapi(http: httpx.AsyncClient) -> None:
     found = await ask(http, "GET", "/openapi.json")
     check_document(found)

@@ -225,7 +225,8 @@ class World:
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine in the loop, while all else in it goes on."""
-        return self._runner.run(work)
+        # Not the runner's own `run`, which sets a signal handler each time.
+        return self._runner.get_loop().run_until_complete(work)
 
     async def _serve(self) -> None:
         is_open = asyncio.Event()

@@ -230,9 +230,9 @@ def by_prompt(keys: set[str]) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("kind", "examples"),
     [
-        ("memory", 25),
-        ("sqlite", 8),
-        pytest.param("postgres", 8, marks=POSTGRES.marks),
+        ("memory", 15),
+        ("sqlite", 5),
+        pytest.param("postgres", 5, marks=POSTGRES.marks),
     ],
 )
 def test_no_crash_pays_a_key_twice_or_loses_its_track(

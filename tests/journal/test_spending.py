@@ -275,7 +275,7 @@ PATHS: tuple[tuple[Event, ...], ...] = (
 )
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_stores_count_alike_and_a_credit_counts_for_the_period(
     seed: int, tmp_path: Path
 ) -> None:

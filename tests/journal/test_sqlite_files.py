@@ -259,7 +259,7 @@ def test_processes_that_begin_at_once_share_one_new_file(
             stderr=subprocess.PIPE,
             text=True,
         )
-        for number in range(6)
+        for number in range(4)
     ]
     if not opens_at_once:
         time.sleep(2.0)  # all have opened it, and write at once
@@ -268,8 +268,8 @@ def test_processes_that_begin_at_once_share_one_new_file(
         assert process.returncode == 0, errors
     for account in (0, 1):
         store = SQLiteStore(path, f"account {account}")
-        assert store.summary().total == 3 * 10 + 10
-        assert all(store.is_alive(str(n)) for n in range(account, 6, 2))
+        assert store.summary().total == 2 * 10 + 10
+        assert all(store.is_alive(str(n)) for n in range(account, 4, 2))
         store.close()
 
 
@@ -402,7 +402,7 @@ def test_a_fork_waits_for_a_commit_of_another_thread(tmp_path: Path) -> None:
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        for number in range(10):
+        for number in range(5):
             child = os.fork()
             if child == 0:
                 status = 1
@@ -415,7 +415,7 @@ def test_a_fork_waits_for_a_commit_of_another_thread(tmp_path: Path) -> None:
     finally:
         is_over.set()
         thread.join()
-    assert sum(item.key.startswith("child-") for item in store.rows()) == 10
+    assert sum(item.key.startswith("child-") for item in store.rows()) == 5
     store.close()
 
 

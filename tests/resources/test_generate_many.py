@@ -84,7 +84,7 @@ async def test_an_endless_source_is_read_as_the_rate_limit_allows() -> None:
         async with client.generate_many(endless()) as outcomes:
             async for _ in outcomes:
                 assert taken <= len(emulator.tracks) + 4
-                if anyio.current_time() > 600:
+                if anyio.current_time() > 300:
                     break
         assert_nothing_left(client)
 

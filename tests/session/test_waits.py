@@ -357,7 +357,7 @@ async def test_a_timeout_of_zero_is_one_look_for_each_of_many(apart: bool) -> No
 
 async def test_a_timeout_of_none_is_no_limit() -> None:
     async with scripted_service() as (service, client):
-        service.add("a", 4000.0)
+        service.add("a", 1000.0)
         done = await client.wait_for_completion("a", timeout=None)
         assert done.is_final
 

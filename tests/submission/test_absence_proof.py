@@ -8,16 +8,15 @@ from benchmarks.proofs._absence import CASES
 from benchmarks.proofs.absence import run
 
 
-@pytest.mark.parametrize("first", range(1, 61, 20))
-def test_schedules_of_twenty_seeds_pay_for_nothing_twice(first: int) -> None:
-    tally = run(range(first, first + 20))
+def test_schedules_of_twenty_four_seeds_pay_for_nothing_twice() -> None:
+    tally = run(range(1, 25))
     assert tally.wrong == []
-    assert all(tally.counts[case]["schedules"] == 5 for case in CASES)
+    assert all(tally.counts[case]["schedules"] == 6 for case in CASES)
     assert sum(tally.counts[case]["lost"] for case in CASES) > 0
 
 
 def test_a_schedule_is_reproducible() -> None:
-    first, second = run(range(300, 308)), run(range(300, 308))
+    first, second = run(range(300, 304)), run(range(300, 304))
     assert first.counts == second.counts
 
 
