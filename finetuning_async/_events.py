@@ -364,7 +364,7 @@ class LoadChanged:
         waiting_normal: The same of normal priority.
         waiting_low: The same of low priority.
         in_flight: How many tracks were accepted and have not been seen to end; one that
-            nobody looks at counts for up to an hour.
+            no one looks at counts for up to an hour.
         in_doubt: How many creates are being looked up because their response was lost.
         creates_free: How many creates could be sent at this moment; `None` if they are
             not rate limited.

@@ -19,10 +19,10 @@ import anyio
 
 from benchmarks._machine import describe
 from benchmarks.promises import clients
-from benchmarks.promises.service import ALLOWED, PER, Service, serve
+from benchmarks.promises.service import ALLOWED, PER, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from benchmarks.promises.clients import Client
 
@@ -73,11 +73,13 @@ async def many_waits(client: Client) -> str:
         return f"{service.reads / WATCHED * 60:.0f}"
 
 
-async def _row(title: str, measure: object, peers: Sequence[Client]) -> None:
+async def _row(
+    title: str, measure: Callable[[Client], Awaitable[str]], peers: Sequence[Client]
+) -> None:
     cells = [""] * len(peers)
 
     async def fill(column: int) -> None:
-        cells[column] = await measure(peers[column])  # type: ignore[operator]
+        cells[column] = await measure(peers[column])
 
     async with anyio.create_task_group() as tasks:
         for column in range(len(peers)):
@@ -109,6 +111,3 @@ def main(arguments: Sequence[str]) -> None:
     logging.disable()
     warnings.simplefilter("ignore")  # of one SDK, which is deprecated
     anyio.run(_table)
-
-
-__all__ = ["Service", "main"]

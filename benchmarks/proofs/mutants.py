@@ -5,6 +5,11 @@
 With words, only the mutants whose name or test contains one of them.
 
 Each mutant is made in a temporary copy of the package, where its test is run.
+
+    python -m benchmarks proofs mutants --random N [--seed S] [--jobs J] [MODULE ...]
+
+N mutants drawn at random over what decides, or over the modules whose path contains one
+of the words; see `_random_mutants`. A run that is interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -40,6 +45,11 @@ COPIED = ("finetuning_async", "tests", "benchmarks", "pyproject.toml")
 
 def main(arguments: list[str]) -> bool:
     """Run the proof; returns whether every mutant was killed."""
+    if "--random" in arguments:
+        # It has the tests and coverage.py loaded, which the others do without.
+        from benchmarks.proofs import _random_mutants
+
+        return _random_mutants.main(arguments)
     mutants = [mutant for mutant in MUTANTS if _is_chosen(mutant, arguments)]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)

@@ -73,8 +73,8 @@ def check_share(share: object) -> str | None:
     """Check the name of a share.
 
     Raises:
-        InvalidRequestError: It is no text of 1 to 255 characters that UTF-8 can encode,
-            without NUL, and not `None`.
+        InvalidRequestError: It is neither `None` nor a string of 1 to 255 characters
+            that UTF-8 can encode, without NUL.
     """
     problem = _validation.share(share)
     if problem is not None:

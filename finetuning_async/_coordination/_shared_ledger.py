@@ -1,6 +1,6 @@
 """The ledger of an account that several processes share. Pure: `now` is passed in.
 
-A request is granted its permit as soon as its turn comes and the budget allows it, in
+A request is granted its permit as soon as it is next and the budget allows it, in
 the exchange of whichever process comes next; its owner claims the permit with its own
 next exchange. So a sleeping process delays no other, and a process that died loses its
 queue entries shortly after it was expected back. A permit that a dead process had
@@ -297,8 +297,9 @@ class SharedLedger:
                 self.leases[entry.id] = LeaseEntry(
                     entry.process, name, reservation, now + timeout
                 )
-        for rank in set(range(len(PRIORITIES))) - set(self._line("creates").ranks):
-            self.dealer.forget(rank)
+            if name == "creates":
+                for rank in set(range(len(PRIORITIES))) - set(line.ranks):
+                    self.dealer.forget(rank)
 
     def _line(self, budget: Route) -> FairQueue[QueueEntry]:
         """Return the entries of a queue as they are dealt their turns."""

@@ -260,7 +260,7 @@ class StoreClient:
         if driver.gate is None:
             await self._exchange_until_done(driver)
             return
-        # Nobody else may be waiting for the tracks in progress, and their ends make
+        # Perhaps no other call waits for the tracks in progress, and their ends make
         # room in the service's queue for all processes.
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch_tracks, driver, driver.gate)

@@ -57,7 +57,7 @@ def read_stored_key(
     """The stored key, and where it is.
 
     Args:
-        on_problem: Is told if there is a keyring that does not work.
+        on_problem: Called with a message if a keyring does not work.
 
     Raises:
         FinetuningError: Others can read or change the file, or it cannot be read.

@@ -89,9 +89,9 @@ class Download:
 
         Args:
             path: The file.
-            finish: Turns its complete content into what is saved, in a thread.
             deadline: On the loop's clock; no pause is begun that would pass it. The
                 caller must cancel this call when it comes.
+            finish: Turns its complete content into what is saved, in a thread.
 
         Raises:
             InvalidRequestError: The path cannot be written, or the URL is not one that

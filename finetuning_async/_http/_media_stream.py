@@ -149,7 +149,7 @@ class MediaStream:
         offset: Where the bytes begin in the file.
         version: Their version; its size is that of the whole file.
         is_resumable: Whether the rest may be requested after a failure: the bytes can
-            be counted, and the version can be told from others.
+            be counted, and the version can be distinguished from others.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ _rule_set                 the rules that need the limit, put together
 _token_bucket             the leased token bucket
 _sliding_window_counter   what a sliding counter of the service may still count
 _remaining_credit         what X-RateLimit-Remaining allows, and probes without it
-_even_spacing             creates that nobody waits for go out evenly
+_even_spacing             creates that no one waits for go out evenly
 _foreign_usage            what other clients of the account use
 _retry_after_gate         after a 429, nothing goes out for the time it names
 _forecast                 when creates will go out, by what is known now

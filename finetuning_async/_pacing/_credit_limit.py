@@ -8,6 +8,7 @@ With `per` a spent credit counts for so many seconds.
 from __future__ import annotations
 
 from collections import deque
+from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -64,7 +65,7 @@ class CreditLimit:
         whose = "" if self.share is None else f" for share {self.share!r}"
         period = "" if self.per is None else f" in any {self.per:g} s"
         waiting = f" and {reserved} reserved for creates that wait" if reserved else ""
-        wait = self._retry_after(spent + reserved, spent_at, now)
+        wait = self._retry_after(spent, reserved, spent_at, now)
         advice = f"raise {self.name}" if wait is None else f"try again in {wait:.0f} s"
         return BudgetExceededError(
             f"nothing was sent: {spent} of {self.credits} credits{whose}{period} are"
@@ -74,13 +75,20 @@ class CreditLimit:
         )
 
     def _retry_after(
-        self, used: int, spent_at: Iterable[tuple[float, int]], now: float
+        self,
+        spent: int,
+        reserved: int,
+        spent_at: Iterable[tuple[float, int]],
+        now: float,
     ) -> float | None:
-        """Seconds until so much of what is spent counts no more that one is free."""
+        """Seconds until so much counts no more that a credit is free.
+
+        Reserved credits are taken for spent now; one that is returned is free sooner.
+        """
         if self.per is None:
             return None
-        excess = used + 1 - self.credits
-        for at, count in spent_at:
+        excess = spent + reserved + 1 - self.credits
+        for at, count in chain(spent_at, [(now, reserved)]):
             excess -= count
             if excess <= 0:
                 return max(at + self.per - now, 0.0)
@@ -123,4 +131,5 @@ class CreditCount:
         self._total += 1
         if self._limit.per is not None:
             # Clocks of several loops may differ by a little.
-            self._spent_at.append(max([now, *list(self._spent_at)[-1:]]))
+            latest = self._spent_at[-1] if self._spent_at else now
+            self._spent_at.append(max(now, latest))

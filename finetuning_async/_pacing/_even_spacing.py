@@ -1,4 +1,4 @@
-"""Creates that nobody waits for go out evenly rather than in bursts. Pure.
+"""Creates that no one waits for go out evenly rather than in bursts. Pure.
 
 Leases come back in the bursts in which they were taken. A batch that spends ten permits
 at once leaves a person who comes a second later a minute without any. So while more

@@ -168,7 +168,7 @@ class ClassQueue(Generic[T]):
         return self.dealer.turn_of(self.rank, line.share), line.head().arrival
 
     def in_order(self, dealer: Dealer) -> Iterator[T]:
-        """Yield all as they are dealt, if `dealer` is told of each."""
+        """Yield all as they are dealt, if each is reported to `dealer`."""
         heap = []
         for line in self.lines.values():
             rest = iter(line)

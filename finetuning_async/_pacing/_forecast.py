@@ -3,11 +3,12 @@
     Outlook    what is known: tokens, gates, the service's queue, how long tracks take
     Forecast   when creates go out and when their tracks are done
     forecast   the one from the other
-    sending_times   the same for all of the line
+
+    sending_times   when all of the line go out
 
 It plays the line forward, one create after another: each takes the token that comes
 back first, and the place in the queue that comes free first. Nothing is random: tracks
-take as long as they usually do, and nobody joins later.
+take as long as they usually do, and no one joins later.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ def sending_times(outlook: Outlook, count: int) -> list[float]:
     ends = [max(at, 0.0) for at in outlook.ends]
     heapify(tokens)
     heapify(ends)
+    duration = outlook.duration
     sent: list[float] = []
     now, spaced_at = max(outlook.opens_in, 0.0), -inf
     for number in range(count):
@@ -122,5 +124,5 @@ def sending_times(outlook: Outlook, count: int) -> list[float]:
         if outlook.tokens:
             heappush(tokens, now + ROUND_TRIP + outlook.lease)
         if outlook.places is not None:
-            heappush(ends, now + ROUND_TRIP + outlook.duration)
+            heappush(ends, now + ROUND_TRIP + duration)
     return sent

@@ -125,7 +125,7 @@ class Limiter:
         self._loop: object = None
         self._now: Callable[[], float] = anyio.current_time
         self._queues: dict[Route, WaitQueue] = {}
-        self._watchers: dict[Callable[[], None], None] = {}
+        self._watchers: dict[object, Callable[[], None]] = {}
 
     def __repr__(self) -> str:
         queues = ", ".join(f"{name}: {queue!r}" for name, queue in self._queues.items())
@@ -183,14 +183,6 @@ class Limiter:
             return permit
         return await self._wait(route, first, max_pause, ANY_REQUEST)
 
-    async def _acquire(
-        self, route: Route, first: bool, max_pause: float | None, terms: Terms
-    ) -> Permit:
-        permit = self._try(route, first=first, terms=terms)
-        if permit is not None:
-            return permit
-        return await self._wait(route, first, max_pause, terms)
-
     async def _wait(
         self, route: Route, first: bool, max_pause: float | None, terms: Terms
     ) -> Permit:
@@ -247,7 +239,7 @@ class Limiter:
         )
 
     def _notify_watchers(self) -> None:
-        for on_change in self._watchers:
+        for on_change in self._watchers.values():
             on_change()
 
     async def flush(self) -> None:
@@ -375,8 +367,11 @@ class LimiterWithTerms:
         It takes a slot in the service's queue together with the permit, if the terms
         have a gate; one that goes `first` goes before others of its share only.
         """
-        limiter = self.limiter
-        return await limiter._acquire(route, first, max_pause, self.terms)  # noqa: SLF001 - see above
+        limiter, terms = self.limiter, self.terms
+        permit = limiter._try(route, first=first, terms=terms)  # noqa: SLF001 - see above
+        if permit is not None:
+            return permit
+        return await limiter._wait(route, first, max_pause, terms)  # noqa: SLF001 - see above
 
     def earliest(self, route: Route) -> float:
         """As `Limiter.earliest`."""
@@ -409,11 +404,13 @@ class LimiterWithTerms:
         other processes and loops do does not call it.
         """
         watchers = self.limiter._watchers  # noqa: SLF001 - see above
-        watchers[on_change] = None
+        # Not by the function: one that watches next may begin before this one ends.
+        block = object()
+        watchers[block] = on_change
         try:
             yield
         finally:
-            watchers.pop(on_change, None)
+            del watchers[block]
 
 
 def deals_in_order(limiter: RateLimiter) -> TypeGuard[Limiter]:

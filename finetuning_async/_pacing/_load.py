@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Load:
     """What one account has waiting, in progress and in doubt; reports each change.
 
-    Where nobody listens, nothing but the counts is kept.
+    While no one listens, nothing but the counts is kept.
 
     Args:
         inflight: The account's register; from now on it reports its changes here.
@@ -36,7 +36,7 @@ class Load:
         self._waiting = [0] * len(PRIORITIES)
         self._in_doubt = 0
         self._reported = self._counts()
-        # Weak, because views of a client come and go, and nobody closes them.
+        # Weak, because views of a client come and go, and no one closes them.
         self._hooks: WeakSet[Hook] = WeakSet()
         inflight.on_change = self.report
 
@@ -71,8 +71,8 @@ class Load:
     def doubted(self) -> Generator[None]:
         """Count a create as in doubt, until the block ends."""
         self._in_doubt += 1
-        self.report()
         try:
+            self.report()
             yield
         finally:
             self._in_doubt -= 1

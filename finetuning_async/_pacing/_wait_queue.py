@@ -123,7 +123,7 @@ class QueuedRequest(Wakeup):
     async def sleep(self, until: float) -> None:
         """Wait until it is woken, or until a time of the loop's clock.
 
-        A head waits at its gate, whatever it waits for. Else nobody would see the ends
+        A head waits at its gate, whatever it waits for. Else no one would see the ends
         of tracks whose callers do not wait for them, and creates would go out on a
         wrong count of what is in progress.
         """

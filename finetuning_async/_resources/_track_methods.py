@@ -215,7 +215,7 @@ class TrackMethods(AudioMethods):
                         key = outcome.request.idempotency_key
                         print(key, outcome.error or outcome.generation)
 
-        What was not sent yet is sent, unless it had no key: nobody can ask for it any
+        What was not sent yet is sent, unless it had no key: no one can ask for it any
         more. What is in doubt is looked up until it is found, or proved absent and sent
         again, or held; a held one is an outcome with a `SubmissionUnknownError`. What
         other living processes are sending is left to them. Of several processes that

@@ -13,7 +13,7 @@ _Key: TypeAlias = tuple[object, ...]
 class KeyedLock:
     """Lets one task at a time hold each key, first come first served.
 
-    Creates that a listing could not tell apart share a key.
+    Creates that a listing could not distinguish share a key.
     """
 
     def __init__(self) -> None:

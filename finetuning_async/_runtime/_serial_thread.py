@@ -82,10 +82,11 @@ class SerialThread:
             # Not started yet, or this is a forked child, which has no threads. Then
             # what is left in the queue is its parent's, and its lock may have been
             # copied while it was held.
-            self._jobs, self._process = SimpleQueue(), os.getpid()
+            self._jobs = SimpleQueue()
             Thread(
                 target=_serve, args=(self._jobs,), name=self._name, daemon=True
             ).start()
+            self._process = os.getpid()  # not if the system allows no thread more
             weakref.finalize(self, self._jobs.put, None)
         return self._jobs
 

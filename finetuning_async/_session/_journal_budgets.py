@@ -17,7 +17,6 @@ import attrs
 
 from finetuning_async._logging import log_exceptions
 from finetuning_async._pacing import ledger_of
-from finetuning_async._runtime import run_to_completion
 from finetuning_async.journal import LATE, Booking
 
 if TYPE_CHECKING:
@@ -89,11 +88,12 @@ async def book_and_submit(
         in_flight = attrs.evolve(spent, delay=LATE)
         await opened.journal.call(store.book, in_flight, budgets.limits)
 
-    async def settle() -> None:
-        if submission.accepted is not None:
-            await opened.journal.call(store.book, spent)
-        elif not submission.is_charged:
-            await opened.journal.call(store.unbook, name)
+    def settle() -> None:  # in the journal's thread
+        with log_exceptions("booking the credit of a create"):
+            if submission.accepted is not None:
+                store.book(spent)
+            elif not submission.is_charged:
+                store.unbook(name)
 
     submission.before_send = _then(submission.before_send, book_sent)
     await budgets.show(opened)
@@ -105,8 +105,7 @@ async def book_and_submit(
             budgets.count(submission)
             # Closed from outside, a coroutine can await nothing; then it stays booked.
             if not isinstance(sys.exception(), GeneratorExit):
-                with log_exceptions("booking the credit of a create"):
-                    await run_to_completion(settle)
+                await opened.journal.start(settle).linger()
 
 
 def _then(

@@ -126,7 +126,7 @@ def read_journal(given: Any) -> tuple[JournalSource | None, str]:
 
 def _of_address(address: str | bytes) -> tuple[JournalSource | None, str]:
     if not isinstance(address, str) or not address or "\0" in address:
-        return None, f"{ALLOWED}, got an empty path or one that is no text"
+        return None, f"{ALLOWED}, got an empty path or one that is not a string"
     if address == ":memory:":
         return None, f"{ALLOWED}, got ':memory:', which would not survive the program"
     if CONNINFO.match(address):

@@ -353,7 +353,7 @@ class KeyedCreates:
         self, call: KeyedCall, item: Item | None, opened: OpenJournal
     ) -> tuple[Item | None, float | None]:
         """Take the entry as far as the engine can now; see `_pass`."""
-        opened.let_go.pop(call.key, None)
+        opened.keep(call.key)
         call.is_sending = False
         try:
             if item is None:
@@ -413,14 +413,14 @@ class KeyedCreates:
         If it is kept, its lease ends: this loop may live on and keep all its leases, so
         that no other process could take the entry over.
 
-        A disk or a database that does not respond holds up nobody: what it may still
-        commit of this call is undone right after, and was not sent.
+        A disk or a database that does not respond is waited for only briefly: what it
+        may still commit of this call is undone right after, and was not sent.
         """
         moment = self._session.account.service_time()
         work = partial(
             let_go, call, opened, keeps_entry=keeps_entry, service_time=moment
         )
-        await opened.journal.start(work).linger()
+        await opened.let_go(call.key, work)
 
     def _engine_of(self, opened: OpenJournal) -> Engine:
         if self._engine is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-NOBODY: Final = ""
+NO_HOLDER: Final = ""
 """The holder of a lease that was given up: none that ever lives."""
 
 LOOK_FOR: Final = 30.0
@@ -68,7 +67,7 @@ BASELINE_TIMEOUT: Final = 2.0
 
 
 class NotWanted(Exception):  # noqa: N818 - never leaves the session
-    """Nobody can ask any more for what an entry would make."""
+    """No one can ask any more for what an entry would make."""
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -190,17 +189,20 @@ class KeyedDoor:
         """Those of the call."""
         return self._call.limits
 
-    async def before_create(self, item: Item) -> Item | float:
+    async def before_create(self, item: Item) -> Item:
         """Take the lease, unless this loop has it already; it reserves the credit."""
         reconciliation = self._engine.reconciliation
-        if await reconciliation.lookalike_is_in_doubt(item):
-            return LOOK_AGAIN
         if item.entry.holder != self._opened.holder:
             item = await self._claim(item)
         if not self._is_wanted:
-            # Its caller is gone, or was told that it failed, and had no key to ask for
-            # it again. So it is deleted now that nothing was charged for it.
+            # Its call has ended or failed, and its caller has no key to ask for it
+            # again. So it is deleted now that nothing was charged for it.
             raise NotWanted
+        # Here, not between two passes: until then the lease is kept, and a call that
+        # ends meanwhile lets go of its entry.
+        is_blocked = reconciliation.lookalike_is_in_doubt
+        while await is_blocked(item):  # noqa: ASYNC110 - other processes set no event
+            await anyio.sleep(LOOK_AGAIN)
         # The others do not wait meanwhile: a person may be waiting for them.
         now = anyio.current_time()
         if reconciliation.is_baseline_due(now - self._opened.credits_read_at):
@@ -306,7 +308,7 @@ def let_go(
     *,
     keeps_entry: bool,
     service_time: float | None,
-) -> None:
+) -> bool:
     """Let go of the entry of a call that has failed; in the journal's thread.
 
     What was not sent is deleted, or its lease ends. If the journal cannot be written,
@@ -318,19 +320,22 @@ def let_go(
         opened: The journal.
         keeps_entry: Whether the entry stays.
         service_time: Now, by the service's clock, if it is known.
+
+    Returns:
+        Whether it could.
     """
     journal, store = opened.journal, opened.journal.store
     try:
         item = store.find_key(call.key)
         if item is None or item.entry.holder != opened.holder:
-            return
+            return True
         if item.entry.state == "sending":
             at = store.now() if service_time is None else service_time
             item = journal.record_here(item, late_event(call.submission, at))
         if item.entry.state != "planned":
-            return
+            return True
         if keeps_entry:
-            journal.record_here(item, Claimed(NOBODY))
+            journal.record_here(item, Claimed(NO_HOLDER))
         else:
             store.commit([Delete(item)])
     except StaleItemError:
@@ -342,9 +347,8 @@ def let_go(
             call.key,
             error,
         )
-        opened.let_go[call.key] = partial(
-            let_go, call, opened, keeps_entry=keeps_entry, service_time=service_time
-        )
+        return False
+    return True
 
 
 def late_event(submission: Submission, at: float) -> Event:

@@ -168,13 +168,12 @@ class LineView:
 
     def _expected_ends(self, now: float) -> tuple[float, ...]:
         """Seconds until the tracks in progress end; of creates in flight as well."""
-        poller = self._poller
-        ends = [
-            track.accepted_at + poller.typical_duration(track.kind) - now
-            for track in self._inflight.tracks.values()
-        ]
-        ends += [poller.typical_duration("music")] * self._inflight.pending
-        return tuple(ends)
+        tracks, pending = self._inflight.tracks.values(), self._inflight.pending
+        # Once for each kind: to work one out takes as long as many tracks are known.
+        kinds = {"music", *(track.kind for track in tracks)}
+        usual = {kind: self._poller.typical_duration(kind) for kind in kinds}
+        ends = [track.accepted_at + usual[track.kind] - now for track in tracks]
+        return (*ends, *[usual["music"]] * pending)
 
 
 def _spaced(line: LineState, creates: int, rank: int) -> int:

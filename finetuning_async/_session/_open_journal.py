@@ -1,9 +1,9 @@
 """A journal that is open in an event loop: who holds its leases, and that it lives.
 
 A lease says who alone may send the create of an entry. Its holder is one client in one
-event loop. It *beats*: it tells the journal every `BEAT_EVERY` seconds that it lives,
-as long as one of its calls may have a create that is not accepted yet. A holder that
-was not heard of for `LEASE` seconds is taken for dead, and others take over.
+event loop. It *beats*: every `BEAT_EVERY` seconds it records that it lives, as long as
+one of its calls may have a create that is not accepted yet. A holder that was not heard
+of for `LEASE` seconds is taken for dead, and others take over.
 
 No task of its own beats, since nothing would end it: each such call has a child task
 that waits for one lock, and the one that has the lock beats for all.
@@ -19,6 +19,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import attrs
 
 from finetuning_async._errors import FinetuningError
 from finetuning_async._runtime import KeyedLock, ShieldedCall, ShieldedGroup, Wakeup
@@ -37,6 +38,27 @@ LEASE: Final = 6.0
 """Seconds after its last beat for which a holder counts as alive."""
 
 
+@attrs.define(eq=False)
+class _LetGo:
+    """The work that lets go of the entry of a call that has failed.
+
+    Attributes:
+        work: Says whether it could.
+        is_done: Whether it has.
+    """
+
+    work: Callable[[], bool]
+    is_done: bool = False
+
+    def run(self) -> None:
+        """Do it; in the journal's thread."""
+        is_done = True  # also if it raises what no store should raise
+        try:
+            is_done = self.work()
+        finally:
+            self.is_done = is_done
+
+
 class OpenJournal:
     """The journal of one account in one event loop, shared by a client's views.
 
@@ -50,9 +72,6 @@ class OpenJournal:
             it left in the journal.
         credits_read_at: When the credits were read last, on the loop's clock.
         first_reading: Held while they are read first.
-        let_go: By key, the work in the journal's thread that could not let go of the
-            entry of a call that has failed, as on a full disk: it is tried again, until
-            the key is asked for again.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -61,7 +80,9 @@ class OpenJournal:
         self.locks: KeyedLock = KeyedLock()
         self.credits_read_at: float = -inf
         self.first_reading: anyio.Lock = anyio.Lock()
-        self.let_go: dict[str, Callable[[], None]] = {}
+        # By key. Only the loop changes it, never the thread: what the thread would add
+        # after its key was asked for again would let go of the next call's entry.
+        self._to_let_go: dict[str, _LetGo] = {}
         self._beater = anyio.Lock()
         self._beaten_at = -inf
 
@@ -72,6 +93,28 @@ class OpenJournal:
     async def is_alive(self, holder: str) -> bool:
         """Whether a holder was heard of within the last `LEASE` seconds."""
         return await self.journal.call(self.journal.store.is_alive, holder)
+
+    async def let_go(self, key: str, work: Callable[[], bool]) -> None:
+        """Let go of the entry of a call that has failed.
+
+        Work that could not, as on a full disk, is done again with each beat, until
+        `keep`. What does not respond is waited for only briefly: see `Job.linger`.
+
+        Args:
+            key: The key.
+            work: Called in the journal's thread; says whether it could.
+        """
+        self._to_let_go[key] = one = _LetGo(work)
+        await self.journal.start(one.run).linger()
+        self._drop_done()
+
+    def keep(self, key: str) -> None:
+        """A call asks for a key again: what it starts from here on stays."""
+        self._to_let_go.pop(key, None)
+
+    def _drop_done(self) -> None:
+        left = {key: one for key, one in self._to_let_go.items() if not one.is_done}
+        self._to_let_go = left
 
     @asynccontextmanager
     async def alive(self) -> AsyncGenerator[None]:
@@ -109,7 +152,7 @@ class OpenJournal:
         except FinetuningError as error:
             # Others may take over meanwhile; fencing makes that harmless.
             logger.warning(
-                "the journal could not be told that this process is: %s", error
+                "this process could not renew its leases in the journal: %s", error
             )
             await anyio.sleep(BEAT_EVERY)
 
@@ -117,16 +160,16 @@ class OpenJournal:
         now = anyio.current_time()
         await self.journal.call(self._beat_here)
         self._beaten_at = now
+        self._drop_done()
 
     def _beat_here(self) -> None:
         self.journal.store.beat(self.holder, LEASE)
         self._let_go_again()
 
     def _let_go_again(self) -> None:
-        for key in list(self.let_go):
-            work = self.let_go.pop(key, None)
-            if work is not None:  # nobody has just asked for it again
-                work()
+        for one in list(self._to_let_go.values()):
+            if not one.is_done:
+                one.run()
 
     async def leave(self) -> None:
         """Give up all leases, as when the client closes, and end the journal's thread.

@@ -263,12 +263,12 @@ class Session:
     def submit(self, submission: Submission, timeout: float | None) -> Awaitable[Any]:
         """Send a create.
 
+        A client with a journal books its credit there, as its entries do not have it.
+
         Args:
             submission: The create.
             timeout: Seconds for all of it, waiting for the rate limit included; `None`
                 for no limit.
-
-        A client with a journal books its credit there, as its entries do not have it.
 
         Raises:
             APITimeoutError: It timed out before the first byte left.

@@ -1,6 +1,6 @@
 """A caller who waits can see it: reports of a create in the line, as it moves up.
 
-Only where somebody listens, a hook or `on_waiting`, is anything worked out. A report
+Only where someone listens, a hook or `on_waiting`, is anything worked out. A report
 comes when the wait begins, and then at intervals of a tenth of what is left, never less
 than a second: to work one out takes as long as the line is.
 """
@@ -16,6 +16,7 @@ import anyio.lowlevel
 import attrs
 
 from finetuning_async._event_hook import as_hook
+from finetuning_async._logging import log_exceptions
 from finetuning_async._pacing import Load
 from finetuning_async._submission._wait_bounds import WaitBounds, bounded
 
@@ -130,9 +131,11 @@ async def _report(submission: Submission, hook: Hook | None, watch: WaitWatch) -
     watch.load.report()
     both = (hook, as_hook(submission.on_waiting))
     hooks = [each for each in both if each is not None]
-    while hooks:
-        event = watch.state(submission, began)
-        for each in hooks:
-            each(event)
-        left = event.expected_start - anyio.current_time()
-        await anyio.sleep(max(SHORTEST, min(left / 10, 60.0)))
+    # A limiter of the caller's may fail, which must not end a create.
+    with log_exceptions("reporting a create that waits"):
+        while hooks:
+            event = watch.state(submission, began)
+            for each in hooks:
+                each(event)
+            left = event.expected_start - anyio.current_time()
+            await anyio.sleep(max(SHORTEST, min(left / 10, 60.0)))

@@ -124,7 +124,7 @@ def _into_store(url: str) -> Save:
             body = await in_thread(part.read_bytes)
         name = await in_thread(objects.store_as, item.file, item.key, body, body)
         if name != item.file:
-            logger.warning(_TAKEN, f"{objects.location}{item.file}", name)
+            logger.warning(_TAKEN, objects.location_of(item.file), name)
 
     return save
 
@@ -177,7 +177,7 @@ def _upload(part: Path, folder: ObjectFolder, item: Item, options: Options) -> S
     """Check a download, tag it, and write it as an object."""
     plain = body = part.read_bytes()
     if options.check:
-        _check(plain, item, f"{folder.location}{item.saved_as}")
+        _check(plain, item, folder.location_of(item.saved_as))
     if options.metadata or options.tags:
         body = _tagged(plain, item)
     name = folder.store_as(item.saved_as, item.key, body, plain)

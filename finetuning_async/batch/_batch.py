@@ -249,14 +249,14 @@ class Batch:
         if outcomes and mode == "refuse":
             raise existing_error(self._folder.location, outcomes)
         if outcomes and mode == "adopt":
-            await check_tracks(
-                self._client, self._folder.location, [one for _, one in outcomes]
-            )
             if not isinstance(self._store, SQLiteStore):
                 raise BatchError(
                     'existing="adopt" (--adopt) needs a journal in a folder, not in a'
                     " database"
                 )
+            await check_tracks(
+                self._client, self._folder.location, [one for _, one in outcomes]
+            )
             entries = {item.key: step(Entry(), one)[0] for item, one in outcomes}
             return await self._journal.call(self._store.add, items, entries)
         if outcomes:

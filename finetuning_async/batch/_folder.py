@@ -147,6 +147,10 @@ class Folder:
         """Open the journal to read it, beside a runner that may be at work."""
         return SQLiteStore(self.journal, read_only=True)
 
+    def location_of(self, name: str) -> str:
+        """Where a file of this name goes, for messages."""
+        return str(self.path / name)
+
     def publish(self, output: Path) -> None:
         """Make an output that was written visible where the files are: it is there."""
 

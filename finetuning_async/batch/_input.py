@@ -181,7 +181,7 @@ class _Reader:
                 where,
                 "webhook must have no query, login or fragment"
                 " here; they are secrets and not stored, and other processes send this"
-                " request by what is stored; leave them out, and tell tracks apart by"
+                " request by what is stored; leave them out, and distinguish tracks by"
                 " their ids",
             )
         key, custom_id = row.request.idempotency_key, row.custom_id

@@ -26,7 +26,7 @@ class BatchItem:
             ``held`` may have been charged.
         generation_id: The id of its track, once accepted.
         seed: The seed that its create carried.
-        path: Its file, once downloaded.
+        path: Its file, once downloaded; `None` in an object store.
         code: The service's error code, or ``unknown``, ``held`` or ``missing``, if
             something is wrong.
         error: The same in words.

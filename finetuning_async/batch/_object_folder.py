@@ -73,7 +73,8 @@ def folder_of(
     hidden = url.query or url.fragment or url.username or url.password
     if url.scheme not in SCHEMES or not url.netloc or hidden:
         raise InvalidRequestError.hidden("folder", _LOCATION)
-    database = str(journal) if str(journal).startswith(POSTGRES) else None
+    is_database = str(journal).startswith(POSTGRES)
+    database = _checked_url(str(journal)) if is_database else None
     place = None if journal is None or database else Path(journal)
     return ObjectFolder(given.rstrip("/") + "/", place, database)
 
@@ -99,7 +100,8 @@ class ObjectFolder(Folder):
         """As `Folder.open`; reads the outputs that an earlier run left in the store."""
         super().open()
         try:
-            self.sizes()  # first of all, whether the store can be used at all
+            with self._as_batch_error("listed"):  # whether it can be used at all
+                next(iter(self._objects.list()), None)  # one page of it
             for output in (self.results, self.errors):
                 self._fetch(output)
         except BaseException:
@@ -120,9 +122,7 @@ class ObjectFolder(Folder):
     def _open_store(self) -> JournalStore:
         if self._database is None:
             return super().open_store()
-        # By name, because `postgres` is a layer beside this one and needs an extra.
-        postgres = import_module("finetuning_async.postgres")
-        lock = postgres.RunnerLock(self._database, self._journal_name)
+        lock = _postgres().RunnerLock(self._database, self._journal_name)
         if not lock.acquire():
             raise BatchLockedError(
                 f"another runner is working on {self.location}; wait until it has"
@@ -136,8 +136,7 @@ class ObjectFolder(Folder):
         """As `Folder.read_store`."""
         if self._database is None:
             return super().read_store()
-        postgres = import_module("finetuning_async.postgres")
-        store: JournalStore = postgres.PostgresStore(
+        store: JournalStore = _postgres().PostgresStore(
             self._database, journal=self._journal_name
         )
         return store
@@ -166,9 +165,13 @@ class ObjectFolder(Folder):
 
     def sizes(self) -> dict[str, int]:
         """The size in bytes of each object directly under the URL, by its name."""
-        with self._told("listed"):
-            rows = chain.from_iterable(self._objects.list())
-            return {row["path"]: row["size"] for row in rows if "/" not in row["path"]}
+        with self._as_batch_error("listed"):
+            rows = self._objects.list_with_delimiter()["objects"]
+            return {row["path"]: row["size"] for row in rows}
+
+    def location_of(self, name: str) -> str:
+        """As `Folder.location_of`."""
+        return self.location + name
 
     def publish(self, output: Path) -> None:
         """Copy an output to the store; it replaces the last copy.
@@ -179,7 +182,8 @@ class ObjectFolder(Folder):
         try:
             self._put(output.name, output.read_bytes(), "application/jsonl")
         except self._errors as error:
-            text = f"{self.location}{output.name} was not written: {_first_line(error)}"
+            place = self.location_of(output.name)
+            text = f"{place} was not written: {_first_line(error)}"
             raise OSError(text) from None
 
     def store_as(self, wanted: str, key: str, body: bytes, plain: bytes) -> str:
@@ -199,7 +203,7 @@ class ObjectFolder(Folder):
             return next(name for name in names if self._put_new(name, body, plain))
         except self._errors as error:
             raise APIConnectionError(
-                f"{self.location}{wanted} was not written: {_first_line(error)}",
+                f"{self.location_of(wanted)} was not written: {_first_line(error)}",
                 safe_to_retry=True,
             ) from None
 
@@ -227,7 +231,7 @@ class ObjectFolder(Folder):
 
     def _fetch(self, output: Path) -> None:
         """Make the copy of an output the same as in the store, or absent as there."""
-        with self._told("read"):
+        with self._as_batch_error("read"):
             try:
                 body = bytes(self._objects.get(output.name).bytes())
             except FileNotFoundError:
@@ -249,16 +253,22 @@ class ObjectFolder(Folder):
             store.write_note(OWNER, mine)
         where = f"{platform.node()}:{self.path.absolute()}"
         place = where if self._database is None else "PostgreSQL"
-        body = json.dumps({"journal": mine, "at": place}).encode()
+        owner = {"journal": mine, "at": place}
+        body = json.dumps(owner).encode()
         taken = import_module("obstore.exceptions").AlreadyExistsError
-        with self._told("written"):
+        # Once the store may name this journal, it stays, even if nothing is added: the
+        # next run would have another one, and be refused.
+        was_new, self._is_new = self._is_new, False
+        with self._as_batch_error("written"):
             try:
                 self._put(OWNER, body, "application/json", mode="create")
             except taken:
                 found = _owner(bytes(self._objects.get(OWNER).bytes()))
                 if found.get("journal") != mine and not take_over:
+                    self._is_new = was_new
                     raise self._owned_error(found) from None
-                self._put(OWNER, body, "application/json")
+                if found != owner:
+                    self._put(OWNER, body, "application/json")
 
     def _owned_error(self, found: dict[str, Any]) -> BatchError:
         return BatchError(
@@ -271,7 +281,7 @@ class ObjectFolder(Folder):
         )
 
     @contextmanager
-    def _told(self, verb: str) -> Generator[None]:
+    def _as_batch_error(self, verb: str) -> Generator[None]:
         """Raise what the store refuses as an error of the batch."""
         try:
             yield
@@ -300,6 +310,31 @@ def _connect(url: str) -> tuple[Any, tuple[type[Exception], ...]]:
         return stores.from_url(url, retry_config=_RETRIES), errors
     except (*errors, ValueError) as error:
         raise BatchError(f"{url} cannot be used: {_first_line(error)}") from None
+
+
+def _checked_url(url: str) -> str:
+    """A PostgreSQL URL that can be parsed.
+
+    Raises:
+        InvalidRequestError: It cannot; the error of libpq would show its password.
+    """
+    try:
+        _postgres().check_conninfo(url)
+    except InvalidRequestError as error:
+        raise InvalidRequestError.hidden("journal", error.allowed) from None
+    return url
+
+
+def _postgres() -> Any:
+    """The layer beside this one, which needs an extra: so it is imported by name.
+
+    Raises:
+        BatchError: The extra is missing.
+    """
+    try:
+        return import_module("finetuning_async.postgres")
+    except ImportError as missing:
+        raise BatchError(str(missing)) from None
 
 
 def _default_place(url: str) -> Path:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from finetuning_async._downloads import place_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
     from pathlib import Path
     from typing import TextIO
 
@@ -40,7 +40,7 @@ class Outputs:
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._open: dict[Path, TextIO] = {}
-        self._unpublished: dict[Path, tuple[int, int]] = {}
+        self._lines: dict[Path, tuple[int, int]] = {}  # published, and written
 
     def rewrite(self, items: Iterable[Item]) -> None:
         """Rewrite both from items in their order."""
@@ -60,17 +60,18 @@ class Outputs:
         for target in files:
             place_now(self._unfinished(target), target)
             self._folder.publish(target)
-        self._unpublished.clear()
+        self._lines.clear()
 
     def set_aside(self) -> None:
         """Rename what has their names and is not empty; it is not of this batch."""
         for target in (self._folder.results, self._folder.errors):
             if target.exists() and (target.is_dir() or target.stat().st_size):
-                kept = _free_name(target)
+                kept = _free_name(target, self._folder.sizes())
                 target.replace(kept)
+                self._folder.publish(kept)  # a store renames nothing: so it is copied
                 logger.warning(
                     "%s does not belong to this batch; it was renamed to %s",
-                    target,
+                    self._folder.location_of(target.name),
                     kept.name,
                 )
 
@@ -92,15 +93,17 @@ class Outputs:
 
         What cannot be published now is published with later lines, or at the end.
         """
-        published, lines = self._unpublished.get(target, (0, 0))
+        published, lines = self._lines.get(target, (0, 0))
         lines += 1
-        if lines - published >= max(FEW_LINES, published / 10):
+        is_due = lines - published >= max(FEW_LINES, published / 10)
+        # Before it is copied, which takes a while: items that end meanwhile, each in a
+        # thread of its own, do not copy it as well.
+        self._lines[target] = (lines if is_due else published), lines
+        if is_due:
             try:
                 self._folder.publish(target)
             except OSError as error:
                 logger.warning("%s; trying again later", error)
-            published = lines
-        self._unpublished[target] = published, lines
 
     def close(self) -> None:
         """Close both."""
@@ -119,10 +122,10 @@ class Outputs:
         return None
 
 
-def _free_name(path: Path) -> Path:
-    """``results-1.jsonl``, or the next number that is free."""
+def _free_name(path: Path, taken: Container[str]) -> Path:
+    """``results-1.jsonl``, or the next number that is free, here and in a store."""
     names = (path.with_stem(f"{path.stem}-{number}") for number in count(1))
-    return next(name for name in names if not name.exists())
+    return next(n for n in names if not n.exists() and n.name not in taken)
 
 
 def line_of(item: Item) -> str:

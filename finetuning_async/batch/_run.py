@@ -362,7 +362,7 @@ class ItemDoor(Door):
         if saved.file not in (None, item.saved_as):
             logger.warning(
                 "%s exists and does not belong to this batch; %s is saved as %s",
-                f"{run.folder.location.rstrip('/')}/{item.saved_as}",
+                run.folder.location_of(item.saved_as),
                 item.name,
                 saved.file,
             )

@@ -241,7 +241,7 @@ class WorkerDoor(Door):
         return result_json(track) if track.is_final else None
 
     async def save(self, item: Item) -> Saved | float:
-        """Save it as the worker was told to."""
+        """Save it with the function that the worker was given."""
         if self._save is None:
             return Saved()
         try:

@@ -53,7 +53,7 @@ class _Plan:
     planned: list[NewItem]
 
 
-async def dry_run(settings: RunSettings, connect: Connect) -> int:
+async def plan_run(settings: RunSettings, connect: Connect) -> int:
     """Print what a run would cost, and how long it would take.
 
     Args:
@@ -64,12 +64,13 @@ async def dry_run(settings: RunSettings, connect: Connect) -> int:
         BatchError: A run would be rejected.
         FinetuningError: The service rejects the key.
     """
-    account_note, known = _read_existing_batch(settings.folder())
-    plan = _plan(settings, known)
+    folder = settings.folder()
+    account_note, known = _read_existing_batch(folder)
+    plan = _plan(settings, folder, known)
     # At the speed of the service; a faster emulator divides all of it.
     queue = settings.queue or settings.assumed_queue
     async with connect(attrs.evolve(settings, queue=queue, speed=1)) as client:
-        account = await _account(client)
+        account = await _account(settings, client)
         if account is not None:
             check_account(account_note, account, settings.url, str(settings.out))
         count = len(plan.planned)
@@ -79,8 +80,11 @@ async def dry_run(settings: RunSettings, connect: Connect) -> int:
     return 0
 
 
-async def _account(client: AsyncClient) -> Account | None:
-    """The account; `None` if the service cannot be reached, which is no error here."""
+async def _account(settings: RunSettings, client: AsyncClient) -> Account | None:
+    """The account; `None` without a key or a network, which is no error here."""
+    if settings.key is None:
+        say("note: the credits are not checked: no API key")
+        return None
     try:
         return await client.me(timeout=ACCOUNT_TIMEOUT, max_retries=1)
     except APIConnectionError as error:
@@ -119,11 +123,11 @@ def _print(
         )
 
 
-def _plan(settings: RunSettings, known: list[Item]) -> _Plan:
+def _plan(settings: RunSettings, folder: Folder, known: list[Item]) -> _Plan:
     factory = ItemFactory()
     items = [factory.item(row) for row in settings.rows()]
     done = {item.key for item in known if item.entry.state != "planned"}
-    done |= _adoptable_keys(settings, items, known)
+    done |= _adoptable_keys(settings, folder, items, known)
     new = [item for item in items if item.key not in done]
     rows = {item.key for item in items}
     left = [
@@ -144,14 +148,13 @@ def _read_existing_batch(folder: Folder) -> tuple[str | None, list[Item]]:
 
 
 def _adoptable_keys(
-    settings: RunSettings, items: list[NewItem], known: list[Item]
+    settings: RunSettings, folder: Folder, items: list[NewItem], known: list[Item]
 ) -> set[str]:
     """The keys of the items that a run would count as done.
 
     Raises:
         BatchError: A run would be rejected.
     """
-    folder = settings.folder()
     if folder.audio is not None and not folder.audio.is_dir():
         return set()
     found = Existing.read(folder).without(known).outcomes(items)

@@ -11,12 +11,16 @@ import anyio
 
 from finetuning_async import AsyncClient
 from finetuning_async.batch import Batch, BatchInputError, Options
-from finetuning_async.cli._batch_dry_run import dry_run
+from finetuning_async.cli._batch_dry_run import plan_run
 from finetuning_async.cli._batch_settings import RunSettings
 from finetuning_async.cli._batch_summary import exit_code, show
 from finetuning_async.cli._batch_view import BatchView, LiveView
 from finetuning_async.cli._config import base_url, on_loopback
-from finetuning_async.cli._connect import budget_of, limiter_options
+from finetuning_async.cli._connect import (
+    PLACEHOLDER_KEY,
+    budget_of,
+    limiter_options,
+)
 from finetuning_async.cli._error_exit import InvalidInputError
 from finetuning_async.cli._event_loop import (
     BACKEND,
@@ -26,7 +30,7 @@ from finetuning_async.cli._event_loop import (
     unwrap_group,
 )
 from finetuning_async.cli._exit_codes import INVALID_INPUT
-from finetuning_async.cli._keys import find_key
+from finetuning_async.cli._keys import find_key, find_key_if_any
 from finetuning_async.cli._log_output import log_to_stderr
 from finetuning_async.cli._output import is_terminal, say
 
@@ -53,6 +57,7 @@ def execute(
     tags: bool,
     check: bool,
     existing: Any,
+    dry_run: bool,
     **arguments: Any,
 ) -> int:
     """Run a batch, or only count its rows. Returns the exit code."""
@@ -71,9 +76,14 @@ def execute(
         settle=usual.settle / speed,
         look_every=usual.look_every / speed,
     )
-    key = find_key(common, url).key
+    found = find_key_if_any(common, url) if dry_run else find_key(common, url)
     settings = RunSettings(
-        common=common, url=url, key=key, speed=speed, options=options, **arguments
+        common=common,
+        url=url,
+        key=None if found is None else found.key,
+        speed=speed,
+        options=options,
+        **arguments,
     )
     if settings.source is None and not settings.folder().is_batch:
         raise InvalidInputError(
@@ -81,8 +91,8 @@ def execute(
         )
     common.interrupt_hint = "Nothing is lost. To resume, run the same command."
     try:
-        if settings.dry_run:
-            return anyio.run(dry_run, settings, _connected, **BACKEND)
+        if dry_run:
+            return anyio.run(plan_run, settings, _connected, **BACKEND)
         return anyio.run(_run, settings, **BACKEND)
     except Exception as error:
         cause = unwrap_group(error)
@@ -96,7 +106,7 @@ def execute(
 async def _connected(settings: RunSettings) -> AsyncGenerator[AsyncClient]:
     with log_to_stderr(settings.common):
         async with AsyncClient(
-            settings.key.reveal(),
+            (settings.key or PLACEHOLDER_KEY).reveal(),
             base_url=settings.url,
             rate_limits=settings.limits,
             share=settings.share,

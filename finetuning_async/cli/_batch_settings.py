@@ -26,18 +26,18 @@ class RunSettings:
     """The arguments of ``batch run``, resolved.
 
     Attributes:
+        key: `None` only for a dry run, which can do without one.
         queue: Tracks that may be in progress at once; `None` if that is not known.
         assumed_queue: What a dry run takes for it then.
     """
 
     common: CommonOptions
     url: str
-    key: ApiKey
+    key: ApiKey | None
     source: str | None
     out: Path | str
     journal: str | None
     format_: Format | None
-    dry_run: bool
     as_json: bool
     speed: float
     shared: bool

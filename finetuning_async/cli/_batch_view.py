@@ -72,7 +72,7 @@ class BatchView:
     def ended(self, item: BatchItem) -> None:
         """An item is downloaded, failed or held."""
         name = item.custom_id or item.key[:12]
-        detail = item.path.name if item.path is not None else item.error
+        detail = item.file if item.state == "downloaded" else item.error
         self.note(f"{item.state} {shown(name)}: {shown(str(detail))}")
 
     async def refresh_regularly(self) -> None:

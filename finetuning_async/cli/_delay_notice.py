@@ -166,7 +166,7 @@ class LineInterval:
         """Whether to print it now. If so, it counts as printed.
 
         Args:
-            delay: What is to be told.
+            delay: What is to be printed.
             now: Seconds.
         """
         # The seconds without a response grow, but the reason is the same.

@@ -82,6 +82,11 @@ def _switch(name: str, text: str) -> Any:
     return click.option(f"{name}/{no}", default=None, help=text)
 
 
+def _file(name: str, text: str) -> Any:
+    kind = click.Path(exists=True, dir_okay=False, path_type=Path)
+    return click.option(name, type=kind, metavar="FILE", help=text)
+
+
 def _choice(name: str, allowed: tuple[str, ...], text: str) -> Any:
     return click.option(name, type=click.Choice(allowed), help=text)
 
@@ -190,12 +195,7 @@ _SETTINGS: Final = (
         metavar="TIME",
         help="Its clock at the start, such as 2026-03-31T23:59:00Z.  [default: now]",
     ),
-    click.option(
-        "--audio",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="Serve this MP3 as every track.  [default: they are rendered]",
-    ),
+    _file("--audio", "Serve this MP3 as every track.  [default: they are rendered]"),
     click.option(
         "--state-dir",
         type=click.Path(file_okay=False, path_type=Path),
@@ -205,11 +205,9 @@ _SETTINGS: Final = (
 )
 
 _START: Final = (
-    click.option(
+    _file(
         "--seed-file",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="JSON or YAML with accounts, tracks, playlists, faults and settings.",
+        "JSON or YAML with accounts, tracks, playlists, faults and settings.",
     ),
     click.option(
         "--playlist",
@@ -222,6 +220,7 @@ _START: Final = (
         "--admin-token",
         metavar="TOKEN",
         envvar="FINETUNING_EMULATOR_ADMIN_TOKEN",
+        show_envvar=True,
         help="Lets other machines use /_emulator/; without it only this one may.",
     ),
     click.option(

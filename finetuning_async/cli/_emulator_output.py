@@ -39,10 +39,7 @@ LAST_WRITE: Final = 1.0
 
 def print_start(common: CommonOptions, emulator: Emulator, url: str) -> None:
     """Print what it is and how each client reaches it."""
-    here = url.replace(
-        "//0.0.0.0:", "//127.0.0.1:"
-    )  # it listens on all addresses, so on this one too
-    key = emulator.api_key
+    here, key = url_from_here(url), emulator.api_key
     if not common.quiet:
         say(f"Emulator of finetuning.ai (not the service) at {url}")
         say(f"Any client on this machine can use it with the API key {key}")
@@ -62,6 +59,11 @@ def print_start(common: CommonOptions, emulator: Emulator, url: str) -> None:
     ):
         say(line)
     say("\nPress Ctrl-C to stop. Requests:")
+
+
+def url_from_here(url: str) -> str:
+    """The URL for clients on this machine: all addresses include loopback."""
+    return url.replace("//0.0.0.0:", "//127.0.0.1:")
 
 
 def _other_clients(common: CommonOptions, url: str, key: str) -> list[str]:
@@ -128,7 +130,7 @@ def request_line(record: RequestRecord) -> str:
 def request_log() -> Generator[Callable[[RequestRecord], None]]:
     """Print each request on stdout, in the order in which they end.
 
-    A thread writes. So the emulator goes on when nobody reads its stdout: a program
+    A thread writes. So the emulator goes on when no one reads its stdout: a program
     that starts it may read the first line only, and a pipe holds about 1,500 lines.
     """
     lines: SimpleQueue[str | None] = SimpleQueue()
@@ -149,7 +151,7 @@ def request_log() -> Generator[Callable[[RequestRecord], None]]:
         lines.put(None)
         writer.join(LAST_WRITE)
         if left_out:
-            say(f"{len(left_out)} requests are not in the log: nobody read stdout.")
+            say(f"{len(left_out)} requests are not in the log: no one read stdout.")
 
 
 def _write_all(lines: SimpleQueue[str | None]) -> None:

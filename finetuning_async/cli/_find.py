@@ -23,7 +23,7 @@ _HEX: Final = re.compile("[0-9a-f-]{4,35}")
 SHORTEST: Final = 4
 """Characters of a beginning, at least."""
 
-TELLING: Final = 8
+USUALLY_UNIQUE: Final = 8
 """Characters from which on the newest match is taken: the lists are not read to their
 end, which may take as many requests as there are hundreds of tracks."""
 
@@ -111,7 +111,7 @@ async def _complete(client: AsyncClient, text: str, kinds: Sequence[TrackKind]) 
             if text in ids:
                 return text
             matches += [one for one in ids if one.lower().startswith(text.lower())]
-            if matches and (len(text) >= TELLING or len(matches) > 1):
+            if matches and (len(text) >= USUALLY_UNIQUE or len(matches) > 1):
                 return _only(text, matches) or text
             page = await page.next_page()
     return _only(text, matches) or text

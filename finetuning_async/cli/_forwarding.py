@@ -27,9 +27,9 @@ MOST_ROWS: Final = 10 * PAGE
 class EndFinder:
     """Finds the tracks that ended since the first look; each one once.
 
-    The first look tells what had ended before. A track that is new and has ended
-    already, between two looks, is told from an old one that only moved up, because
-    newer ones were deleted, by when it was created.
+    The first look shows what had ended before. A track that is new and has ended
+    already, between two looks, is distinguished from an old one that only moved up,
+    because newer ones were deleted, by when it was created.
     """
 
     def __init__(self) -> None:

@@ -52,7 +52,7 @@ def find_key(common: CommonOptions, url: str) -> ResolvedKey:
     Raises:
         InvalidInputError: There is none, or it does not have the form of a key.
     """
-    found = _resolve(common)
+    found = find_key_if_any(common, url)
     if found is None:
         raise InvalidInputError(
             f"no API key found: {KEY_VARIABLE} is not set, and nothing is stored in"
@@ -60,7 +60,18 @@ def find_key(common: CommonOptions, url: str) -> ResolvedKey:
             f" {CREATE_KEY_HINT}\nTo try it without a key, run"
             " `finetuning generate --emulator TAGS`."
         )
-    check_key(found, url)
+    return found
+
+
+def find_key_if_any(common: CommonOptions, url: str) -> ResolvedKey | None:
+    """The same; `None` if there is none.
+
+    Raises:
+        InvalidInputError: It does not have the form of a key.
+    """
+    found = _resolve(common)
+    if found is not None:
+        check_key(found, url)
     return found
 
 

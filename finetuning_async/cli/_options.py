@@ -205,19 +205,6 @@ def share_option(command: F) -> F:
     )(command)
 
 
-budget_option = click.option(
-    "--budget",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="The most credits that may be spent; nothing is sent above it.",
-)
-account_journal_option = click.option(
-    "--account-journal",
-    metavar="FILE",
-    help="A client's journal, whose creates of the account --budget counts as well.",
-)
-
-
 def budget_options(command: F) -> F:
     """Add ``--budget`` and ``--journal``."""
     journal = click.option(
@@ -226,7 +213,24 @@ def budget_options(command: F) -> F:
         help="Record each create in FILE; --budget then counts all that it knows of the"
         " account.",
     )
-    return budget_option(journal(command))
+    text = "The most credits that may be spent; nothing is sent above it."
+    return _budget_option(text)(journal(command))
+
+
+def account_budget_options(command: F) -> F:
+    """Add ``--budget`` and ``--account-journal``, for what has a journal of its own."""
+    journal = click.option(
+        "--account-journal",
+        metavar="FILE",
+        help="Note the credits in FILE too, as generate --journal does; --budget then"
+        " counts all that it knows of the account.",
+    )
+    text = "The most credits that this run may spend; nothing is sent above it."
+    return _budget_option(text)(journal(command))
+
+
+def _budget_option(text: str) -> Callable[[F], F]:
+    return click.option("--budget", type=click.IntRange(min=1), metavar="N", help=text)
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]  # not generic before 8.5

@@ -112,7 +112,7 @@ def cut(text: str, width: int) -> str:
 
 
 def short_ids(ids: Sequence[str]) -> list[str]:
-    """The beginning of each id, long enough to tell it from the others.
+    """The beginning of each id, long enough to differ from the others.
 
     >>> short_ids(["5e0c7b1a-93d4", "5e0c7b1a-11aa", "gen_7qk2m9"])
     ['5e0c7b1a-9', '5e0c7b1a-1', 'gen_7qk2m9']
@@ -122,7 +122,7 @@ def short_ids(ids: Sequence[str]) -> list[str]:
     while len({one[:length] for one in ids}) < unique:
         length += 1
     if length == SHORTEST_ID + 1:
-        length += 1  # a hyphen tells nothing apart
+        length += 1  # a hyphen distinguishes nothing
     return [one if len(one) <= LONGEST_WHOLE_ID else one[:length] for one in ids]
 
 

@@ -20,7 +20,7 @@ from finetuning_async.emulator._records import Account, Job, Playlist
 from finetuning_async.emulator._settings import EmulatorSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from finetuning_async.emulator._records import Kind
     from finetuning_async.emulator._service import Service
@@ -54,13 +54,10 @@ def add_account(service: Service, body: Any) -> Account:
         service: The service.
         body: ``api_key``, ``tier``, ``credits``, ``pack_credits``, ``used``.
     """
-    fields = _object(body, ("api_key", *_ACCOUNT))
+    fields = read_object(body, ("api_key", *_ACCOUNT))
     key = _new_key(service, fields.get("api_key"))
-    account = Account(
-        service.new_id("account"), key, "pro", 2000, 0, service.new_windows()
-    )
     changes = _account_changes(fields)
-    service.add_key(key, account)
+    account = service.add_account(key, "pro", 2000, 0)
     _apply(service, account, changes)
     return account
 
@@ -68,7 +65,7 @@ def add_account(service: Service, body: Any) -> Account:
 def change_account(service: Service, key: str, body: Any) -> Account:
     """Change an account, or add a key to it with ``add_key``."""
     account = find_account(service, key)
-    fields = _object(body, ("add_key", *_ACCOUNT))
+    fields = read_object(body, ("add_key", *_ACCOUNT))
     changes = _account_changes(fields)
     if "add_key" in fields:
         service.add_key(_new_key(service, fields["add_key"]), account)
@@ -90,7 +87,7 @@ def _new_key(service: Service, key: Any) -> str:
     if key is None:
         return f"ft_live_{service.new_id('account').replace('-', '')}"
     if not isinstance(key, str):
-        raise ControlError(f"api_key must be a text, got {key!r}")
+        raise ControlError(f"api_key must be a string, got {key!r}")
     if key in service.accounts:
         raise ControlError("api_key must be a new one, got one that is known", 409)
     try:
@@ -114,7 +111,7 @@ def _account_changes(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _apply(service: Service, account: Account, changes: Mapping[str, Any]) -> None:
-    # A change of the month that nobody has noticed yet must not undo this one.
+    # A change of the month that was not noticed yet must not undo this one.
     service.roll_month(account, service.clock.now())
     names = {"credits": "monthly", "pack_credits": "pack"}
     for name, value in changes.items():
@@ -134,7 +131,7 @@ def add_track(service: Service, body: Any) -> Job:
             ``after_reads``; ``id``, ``public``, ``webhook``, and ``api_key`` of the
             owner.
     """
-    fields = _object(body, (*_TRACK, *_MUSIC, "seed", "api_key"))
+    fields = read_object(body, (*_TRACK, *_MUSIC, "seed", "api_key"))
     owner = find_account(service, fields.get("api_key"))
     kind: Kind = _one_of("kind", fields.get("kind", "music"), KINDS)
     status = _one_of("status", fields.get("status", "completed"), (*ENDS, "processing"))
@@ -165,7 +162,7 @@ def change_track(service: Service, job: Job, body: Any) -> Job:
             ``after_reads``: after as many gets or lists that show it in progress, as
             ``completed`` or as ``status`` says; ``public``.
     """
-    fields = _object(body, ("status", "after_reads", "public"))
+    fields = read_object(body, ("status", "after_reads", "public"))
     reads = _reads(fields)
     status = fields.get("status", "completed" if reads is not None else None)
     public = _flag("public", fields.get("public", job.is_public))
@@ -247,7 +244,7 @@ def add_playlist(service: Service, body: Any) -> Playlist:
             and ``api_key`` of the owner.
     """
     names = ("name", "tracks", "description", "public", "id", "api_key")
-    fields = _object(body, names)
+    fields = read_object(body, names)
     name = _text("name", fields.get("name"))
     description = fields.get("description")
     if description is not None:
@@ -286,7 +283,7 @@ def add_fault(service: Service, body: Any) -> int:
 
 def read_fault(body: Any) -> Fault:
     """A fault from a JSON object."""
-    fields = _object(body, tuple(_fields.hints_of(Fault)))
+    fields = read_object(body, tuple(_fields.hints_of(Fault)))
     if "action" not in fields:
         raise ControlError("action is required")
     if fields["action"] in AT_CONNECT:
@@ -306,7 +303,7 @@ def read_fault(body: Any) -> Fault:
 
 def read_settings(body: Any) -> dict[str, Any]:
     """Settings from a JSON object; no values for ``None``."""
-    fields = _object({} if body is None else body)
+    fields = read_object({} if body is None else body)
     try:
         return _fields.read(EmulatorSettings, fields)
     except ValueError as error:
@@ -318,7 +315,7 @@ def load(service: Service, seed: Any) -> None:
 
     An account whose key exists already is changed instead.
     """
-    whole = _object(seed, SEED_NAMES)
+    whole = read_object(seed, SEED_NAMES)
     adders: dict[str, Callable[[Service, Any], Any]] = {
         "accounts": _add_or_change,
         "tracks": add_track,
@@ -338,7 +335,7 @@ def load(service: Service, seed: Any) -> None:
 
 
 def _add_or_change(service: Service, body: Any) -> Account:
-    fields = _object(body, ("api_key", *_ACCOUNT))
+    fields = read_object(body, ("api_key", *_ACCOUNT))
     key = fields.get("api_key")
     if not isinstance(key, str) or key not in service.accounts:
         return add_account(service, fields)
@@ -350,7 +347,7 @@ def _add_or_change(service: Service, body: Any) -> Account:
 # Values of a body.
 
 
-def _object(body: Any, names: tuple[str, ...] | None = None) -> Mapping[str, Any]:
+def read_object(body: Any, names: Sequence[str] | None = None) -> Mapping[str, Any]:
     """The body, an object with members of these names, or of any."""
     if not isinstance(body, Mapping):
         raise ControlError(f"the body must be a JSON object, got {body!r}")
@@ -383,5 +380,5 @@ def _flag(name: str, value: Any) -> bool:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ControlError(f"{name} must be a text that is not blank, got {value!r}")
+        raise ControlError(f"{name} must be a string that is not blank, got {value!r}")
     return value

@@ -40,10 +40,10 @@ _WORDS = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
-    str: "a text",
+    str: "a string",
     datetime: "a time such as 2026-03-02T18:04:09Z",
     tuple: "two numbers, the lower one first",
-    Mapping: "an object of texts",
+    Mapping: "an object of strings",
 }
 
 
@@ -138,7 +138,7 @@ def _read(name: str, hint: Any, value: Any) -> Any:
     found = _texts(value) if _is_open(kind) else _converted(plain, value)
     if found is None:
         words = (
-            "a list of texts"
+            "a list of strings"
             if _is_open(kind)
             else _WORDS[plain] + (" or null" if nullable else "")
         )

@@ -18,6 +18,7 @@ It runs on asyncio only, because sse-starlette does. The files:
     _tracks_router  the tracks of end users, each user's own: `tracks_router`
     _owned_tracks   what one end user may do with tracks
     _audio          a track's audio, passed on with ranges
+    _event_source   the response with a track's server-sent events
     _models         what browsers get and send, as pydantic models
     _errors         the response to each of our errors
     _lifespan       opens the client, closes it, and hands it to endpoints

@@ -1,4 +1,4 @@
-"""The tracks in the making that somebody has asked for, each followed by one task.
+"""The tracks in the making that end users have asked for, each followed by one task.
 
 The tasks belong to the application and not to the request that began them: a browser
 may go away, and come back to the same track. They all use the account's one poll loop.

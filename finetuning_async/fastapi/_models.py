@@ -367,6 +367,14 @@ LONGEST_PROMPT: Final = 2000
 what end users send."""
 
 
+Prompt: TypeAlias = Annotated[
+    str, Field(description="what it should sound like", max_length=LONGEST_PROMPT)
+]
+Enhance: TypeAlias = Annotated[
+    bool, Field(description="whether the prompt may be expanded")
+]
+
+
 class _Body(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
@@ -395,22 +403,18 @@ class InstrumentalBody(_Body):
     """A track without vocals; the ranges are those of `InstrumentalRequest`."""
 
     kind: Literal["instrumental"]
-    prompt: str = Field(
-        description="what it should sound like", max_length=LONGEST_PROMPT
-    )
+    prompt: Prompt
     duration: float | None = Field(None, description="30 to 210 seconds")
-    enhance: bool = Field(True, description="whether the prompt may be expanded")
+    enhance: Enhance = True
 
 
 class SoundEffectBody(_Body):
     """A short clip; the ranges are those of `SoundEffectRequest`."""
 
     kind: Literal["sound_effect"]
-    prompt: str = Field(
-        description="what it should sound like", max_length=LONGEST_PROMPT
-    )
+    prompt: Prompt
     duration: float | None = Field(None, description="1 to 8 seconds")
-    enhance: bool = Field(True, description="whether the prompt may be expanded")
+    enhance: Enhance = True
 
 
 def _kind(body: Any) -> Any:

@@ -2,8 +2,8 @@
 
 Pure. Two owners never have one key, whatever their ids and keys are: the part of the
 owner is quoted, so that it holds no colon, and the first colon ends it. What would be
-longer than a key of the journal may be is replaced by its digest, marked by a character
-that the rest cannot begin with.
+longer than a key of the journal may be is replaced by its digest, behind a mark that no
+quoted owner begins with. An owner's own key may: then it names that owner's long one.
 """
 
 from __future__ import annotations

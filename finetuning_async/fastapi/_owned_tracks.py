@@ -1,7 +1,7 @@
 """What one end user may do with tracks: ask for one, read theirs, follow one.
 
 Every track is found by its owner: the journal's key begins with the owner, so that a
-key or an id of somebody else's track is one that does not exist.
+key or an id of another owner's track is one that does not exist.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ reads than one. The events:
   status;
 - ``problem``: the stream ends without a final state; ``code`` and ``message``.
 
-A browser's ``EventSource`` reconnects when a stream ends. If it has seen the end, its
-``Last-Event-ID`` says so; the response is then 204, at which it stops.
+A browser connects again when a stream ends, unless it has seen the track's end; see
+`event_response`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import sniffio
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.encoders import ENCODERS_BY_TYPE
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from starlette.responses import Response
 from starlette.routing import Route
 
 from finetuning_async._api import models
 from finetuning_async._client import AsyncClient  # noqa: TC001 - users may resolve it
 from finetuning_async._errors import FinetuningError
-from finetuning_async._types import FINAL_STATUSES
 from finetuning_async.fastapi._errors import answer_to
-from finetuning_async.fastapi._lifespan import STOP_GRACE, Client
+from finetuning_async.fastapi._event_source import event_response
+from finetuning_async.fastapi._lifespan import Client  # noqa: TC001 - FastAPI reads it
 from finetuning_async.fastapi._models import ProgressResponse, fields_of
 
 if TYPE_CHECKING:
@@ -60,8 +58,7 @@ Example:
 EVENTS_PATH: Final = "/tracks/{track_id}/events"
 WEBHOOK_PATH: Final = "/finetuning"
 WATCH_TIMEOUT: Final = 600.0
-SEND_TIMEOUT: Final = 30.0
-"""Seconds after which a browser that reads nothing is disconnected."""
+"""Seconds of one stream, after which a browser connects again."""
 
 
 def events_router(
@@ -101,19 +98,8 @@ def events_router(
         # Exactly `True`: a forgotten `return`, or a truthy object, grants nothing.
         if allowed is not True:
             raise HTTPException(404)
-        if request.headers.get("last-event-id") in FINAL_STATUSES:
-            return Response(status_code=204)
-        if sniffio.current_async_library() != "asyncio":
-            raise RuntimeError(
-                "event streams run on asyncio only, because sse-starlette does; run"
-                " this application on asyncio"
-            )
         stream = event_stream(client, track_id, timeout=timeout)
-        # A stop ends the wait, and the stream says so with its last event. Without a
-        # grace period sse-starlette may cut the response off just before that.
-        return EventSourceResponse(
-            stream, send_timeout=SEND_TIMEOUT, shutdown_grace_period=STOP_GRACE
-        )
+        return event_response(request, stream)
 
     return router
 

@@ -23,7 +23,6 @@ from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import anyio
-import sniffio
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -33,10 +32,10 @@ from starlette.responses import JSONResponse
 from finetuning_async._api import check_timeout
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._session import session_of
-from finetuning_async._types import FINAL_STATUSES
 from finetuning_async.fastapi._audio import AudioResponse
+from finetuning_async.fastapi._event_source import event_response
 from finetuning_async.fastapi._followers import followers_of
-from finetuning_async.fastapi._lifespan import STOP_GRACE, Client
+from finetuning_async.fastapi._lifespan import Client  # noqa: TC001 - FastAPI reads it
 from finetuning_async.fastapi._models import (
     ErrorResponse,
     OwnedTrackResponse,
@@ -69,9 +68,10 @@ Example:
 """
 
 ACCEPTED_WITHIN: Final = 10.0
+"""Seconds that ``POST`` waits by default."""
+
 STREAM_TIMEOUT: Final = 600.0
-SEND_TIMEOUT: Final = 30.0
-"""Seconds after which a browser that reads nothing is disconnected."""
+"""Seconds of one stream by default, after which a browser connects again."""
 
 PROGRESS_EVERY: Final = 2.0
 """Seconds between two events while nothing else changes."""
@@ -83,7 +83,7 @@ BODY_PARTS: Final = frozenset(
 """Parts of the place of an error that a person need not see."""
 
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    401: {"description": "the owner hook let nobody in"},
+    401: {"description": "the owner hook refused the sender"},
     404: {"model": ErrorResponse, "description": "the owner has no such track"},
     422: {"model": ErrorResponse, "description": "a parameter is invalid"},
     500: {"model": ErrorResponse, "description": "see the application's log"},
@@ -124,7 +124,7 @@ def tracks_router(
 
     Args:
         owner: Returns the id of the end user who sent a request; any non-empty string.
-            There is no default: without it everybody would hear everything.
+            There is no default: without it every user could hear every track.
         prefix: Where the paths begin.
         wait: Seconds that ``POST`` waits at most until the service has accepted it.
         timeout: Seconds for one stream of states, after which the browser reconnects;
@@ -205,18 +205,7 @@ def _add_streams(router: APIRouter, owned: Any, timeout: float | None) -> None:
         key: str, request: Request, tracks: OwnedTracks = owned
     ) -> Response:
         found = await tracks.get(key)
-        if request.headers.get("last-event-id") in FINAL_STATUSES:
-            return Response(status_code=204)
-        if sniffio.current_async_library() != "asyncio":
-            raise RuntimeError(
-                "event streams run on asyncio only, because sse-starlette does; run"
-                " this application on asyncio"
-            )
-        return EventSourceResponse(
-            _until(timeout, track_stream(tracks, found)),
-            send_timeout=SEND_TIMEOUT,
-            shutdown_grace_period=STOP_GRACE,
-        )
+        return event_response(request, _until(timeout, track_stream(tracks, found)))
 
     @router.head("/{key}/audio", include_in_schema=False)
     @router.get("/{key}/audio", responses=_AUDIO)
@@ -281,7 +270,7 @@ def _dependency(owner: OwnerHook) -> Callable[..., Coroutine[Any, Any, OwnedTrac
                 ' track is: client_lifespan(lambda: AsyncClient(journal="tracks.db"))'
             )
         if found is None or found == "":
-            raise HTTPException(401)  # a hook that forgets its `return` lets nobody in
+            raise HTTPException(401)  # a hook that forgets its `return` lets no one in
         if not isinstance(found, str):
             raise TypeError(
                 f"the owner hook must return the owner's id as a str, got {found!r}"

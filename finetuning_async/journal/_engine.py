@@ -354,7 +354,7 @@ class ItemProcessor:
     async def _record_not_sent_late(self) -> None:
         """Commit the same, if another process took this one for dead meanwhile.
 
-        Only if that is all that happened: nobody has claimed the item since, and no
+        Only if that is all that happened: no one has claimed the item since, and no
         earlier create of it was ever in doubt.
         """
         mine, item = self.item.entry, await self._engine.get(self.item.seq)
@@ -439,7 +439,8 @@ class ItemProcessor:
     async def _give_up(self, submission: Submission) -> None:
         """Record a create that was cancelled, or whose callback failed.
 
-        A disk or a database that does not respond holds up nobody: see `Job.linger`.
+        A disk or a database that does not respond is waited for only briefly: see
+        `Job.linger`.
         """
         item, journal = self.item, self._engine.journal
         if item.entry.state != "sending":

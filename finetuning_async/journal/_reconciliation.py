@@ -166,7 +166,7 @@ class Reconciliation:
         Args:
             items: Those to look for; held ones are looked for far back only if they are
                 among them.
-            at_once: Whether to look even if somebody has just done so.
+            at_once: Whether to look even if another call has just done so.
 
         Returns:
             Whether the list could be read, if it was needed.
@@ -294,8 +294,8 @@ class Reconciliation:
     async def _restart_abandoned(self, now: float) -> None:
         """Take for lost what a process was sending that has died.
 
-        Nobody may ask for that entry again. While it counted as in flight, no reading
-        of the credits would prove anything for the others.
+        Perhaps no one asks for that entry again. While it counted as in flight, no
+        reading of the credits would prove anything for the others.
         """
         store = self._journal.store
         for item in await self._journal.call(lambda: list(store.rows("sending"))):
@@ -306,8 +306,8 @@ class Reconciliation:
         """Whether a process will send an item, as far as the journal knows."""
         holder = item.entry.holder
         if holder is None:
-            # In a client's journal somebody has to ask for it; elsewhere a lock or a
-            # job queue sees to it.
+            # In a client's journal a call has to ask for it; elsewhere a lock or a job
+            # queue sees to it.
             return self._facts_of is None
         return await self._journal.call(self._journal.store.is_alive, holder)
 

@@ -66,7 +66,7 @@ class Usage:
         spent: Credits spent.
         reserved: Credits reserved.
         spent_at: When those of the period were spent, and how many, the oldest first;
-            empty where nobody asks for it.
+            empty where they are not needed.
     """
 
     spent: int

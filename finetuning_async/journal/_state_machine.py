@@ -283,7 +283,7 @@ NEXT: Final[dict[State, Action | None]] = {
 # `unknown`, never to `planned`: that single rule is what prevents paying twice (P2).
 #
 # `Found` and `Absent` are allowed from `held` too: a track that shows up late is
-# certain evidence, and a proof that was missing may be there when somebody asks again.
+# certain evidence, and a proof that was missing may be there at a later look.
 #
 # `Rejected` is allowed from `planned` too: a request may be refused before anything is
 # sent, and a refusal that is repeated becomes final only after `NotSent` was recorded.

@@ -76,7 +76,7 @@ CREATE TABLE finetuning_holder (
 );
 """
 
-_TO_4: Final = """
+_ADD_BOOKINGS: Final = """
 ALTER TABLE finetuning_item ADD COLUMN IF NOT EXISTS spent_at double precision;
 CREATE TABLE IF NOT EXISTS finetuning_booking (
     journal text NOT NULL REFERENCES finetuning_journal (name) ON DELETE CASCADE,
@@ -128,7 +128,7 @@ def prepare(db: psycopg.Connection, journal: str) -> None:
     elif not _has_table(db, "finetuning_holder"):
         db.execute(_TO_3)
     if not _has_table(db, "finetuning_booking"):
-        db.execute(_TO_4)
+        db.execute(_ADD_BOOKINGS)
     db.execute(
         "INSERT INTO finetuning_journal (name, version) VALUES (%s, %s)"
         " ON CONFLICT DO NOTHING",

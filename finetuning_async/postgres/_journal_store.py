@@ -235,12 +235,16 @@ class PostgresStore(SpendingStore):
     ) -> list[Committed]:
         results: list[Committed] = []
         with db.transaction():
-            if any(isinstance(c, Insert | Update) and c.limits for c in changes):
-                self._lock_journal()
+            self._lock_if_limited(changes)
             # In their order; those of one kind that follow one another go together.
             for kind, group in groupby(changes, _kind_of):
                 results += self._apply(kind, list(group))
         return results
+
+    def _lock_if_limited(self, changes: Sequence[Change]) -> None:
+        """Lock the journal if changes have limits: no one else may take the credit."""
+        if any(_kind_of(change) is None for change in changes):
+            self._lock_journal()
 
     def _commit_separately(
         self, db: psycopg.Connection, changes: Sequence[Change]
@@ -248,6 +252,7 @@ class PostgresStore(SpendingStore):
         """The same, so that a change that is not allowed undoes no other. Rare."""
         results: list[Committed] = []
         with db.transaction():
+            self._lock_if_limited(changes)
             for change in changes:
                 try:
                     with db.transaction():  # a savepoint

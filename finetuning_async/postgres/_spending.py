@@ -100,7 +100,7 @@ class SpendingStore:
             return db.execute(query, (self._journal, *values)).fetchall()
 
     def _lock_journal(self) -> None:
-        """Let nobody else add items in this transaction: they get the next numbers."""
+        """Let no one else add items in this transaction: they get the next numbers."""
         # NO KEY: else others could not say that they live until it ends.
         self._rows("SELECT FROM finetuning_journal WHERE name = %s FOR NO KEY UPDATE")
 

@@ -54,7 +54,7 @@ class SystemClock:
         try:
             return BOOT_ID.read_text(encoding="ascii").strip()
         except OSError:
-            # Without a boot id, the wall time of the boot tells boots apart.
+            # Without a boot id, the wall time of the boot distinguishes boots.
             return f"{(time.time() - time.monotonic()) // STEP:.0f}"
 
     def now(self) -> float:

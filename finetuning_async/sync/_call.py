@@ -9,8 +9,8 @@
       returns its result
 
 Whatever interrupts the thread, such as Ctrl-C, cancels the work by the rules of the
-async client. The thread waits for its end, since a create in flight has 5 s to tell its
-id. A second interrupt leaves at once, and the loop goes on alone.
+async client. The thread waits for its end, since a create in flight has 5 s to report
+its id. A second interrupt leaves at once, and the loop goes on alone.
 """
 
 from __future__ import annotations

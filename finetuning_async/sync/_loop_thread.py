@@ -1,7 +1,7 @@
 """A thread that runs an event loop, and nothing else.
 
 anyio's `BlockingPortal` does much the same. It is not used, because what waits for its
-futures has to choose when it is interrupted: either the call goes on, or nobody learns
+futures has to choose when it is interrupted: either the call goes on, or no one learns
 when it has ended, and a create in flight must be heard to its end.
 """
 
@@ -114,7 +114,7 @@ class LoopThread:
         return True
 
     def end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Let the loop do a last thing and stop; nobody waits for it.
+        """Let the loop do a last thing and stop; no one waits for it.
 
         The garbage collector calls it, in any thread.
         """

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-POLL_EVERY = 0.01
-LOG_SIZE = 2000
+POLL_EVERY: Final = 0.01
+"""Seconds between two looks whether it listens."""
+
+LOG_SIZE: Final = 2000
 """Characters of its stderr that an error repeats."""
 
 

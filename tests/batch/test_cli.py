@@ -11,9 +11,11 @@ import anyio
 import pytest
 from click.testing import CliRunner, Result
 
-from finetuning_async.batch import _folder
+from finetuning_async import GenerationRequest, batch
+from finetuning_async.batch import BatchItem, _folder
 from finetuning_async.batch._folder import Folder
 from finetuning_async.cli import _batch_run, _event_loop
+from finetuning_async.cli._batch_view import BatchView
 from finetuning_async.cli._connect import budget_of
 from finetuning_async.cli._exit_codes import PARTIAL
 from finetuning_async.cli._program import program
@@ -196,6 +198,20 @@ def test_a_dry_run_needs_no_network(
     assert "note: the credits are not checked: " in ran.stderr
 
 
+def test_a_dry_run_needs_no_key(
+    songs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FINETUNING_API_KEY", raising=False)
+    monkeypatch.setenv("FINETUNING_CONFIG_HOME", str(tmp_path))
+    run = ["batch", "run", songs, "--out", str(tmp_path / "album")]
+    ran = CliRunner().invoke(program, [*run, "--dry-run"])
+    assert ran.exit_code == 0, ran.stderr
+    assert "credits needed  5" in ran.stdout
+    assert "note: the credits are not checked: no API key" in ran.stderr
+    ran = CliRunner().invoke(program, run)
+    assert (ran.exit_code, "no API key found" in ran.stderr) == (2, True)
+
+
 def test_a_dry_run_counts_what_earlier_runs_have_left(
     finetuning: Run, songs: str
 ) -> None:
@@ -309,6 +325,35 @@ def test_a_line_shows_the_progress(
     world.settings = {"generation_time": (100.0, 100.0)}
     ran = finetuning("run", songs, "--out", "album")
     assert "0 of 5 done, 5 running, 0 queued, 0 failed, 0 in doubt" in ran.stderr
+
+
+def test_a_file_in_an_object_store_is_named_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It has a name there, but no path."""
+    request = GenerationRequest("rain")
+    item = BatchItem(
+        custom_id="s1", key="k", request=request, file="s1.mp3", state="downloaded"
+    )
+    unused: Any = None
+    BatchView(unused, unused, quiet=False, no_color=True).ended(item)
+    assert capsys.readouterr().err == "downloaded s1: s1.mp3\n"
+
+
+def test_the_command_to_go_on_names_the_journal_but_no_password(
+    finetuning: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "retry_failed", lambda *_, **__: 2)
+    url = "s3://bucket/album/"
+    ran = finetuning("retry-failed", url, "--journal", "my notes")
+    assert ran.stderr == (
+        "2 planned again. To run them: finetuning batch run --out s3://bucket/album/"
+        " --journal 'my notes'\n"
+    )
+    ran = finetuning("retry-failed", url, "--journal", "postgresql://me:secret@db/x")
+    assert "--journal 'postgresql://db/x?****'\n" in ran.stderr
+    ran = finetuning("retry-failed", "album")
+    assert ran.stderr.endswith(" finetuning batch run --out album\n")
 
 
 def test_a_full_queue_is_shown_as_what_the_next_create_waits_for(

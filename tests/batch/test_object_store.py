@@ -223,6 +223,20 @@ async def test_another_journal_does_not_make_them_again(
             await run(client, journal=tmp_path / "one")
 
 
+async def test_a_batch_to_which_nothing_was_added_can_be_opened_again(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    """As after a run whose rows were invalid: its journal is named in the store."""
+    async with emulated(songs()) as (emulator, client):
+        async with Batch(client, URL, journal=tmp_path / "one"):
+            pass
+        assert len(await run(client, journal=tmp_path / "one")) == 3
+        with pytest.raises(BatchError, match="whose journal is at"):
+            await run(client, journal=tmp_path / "two")
+        assert not (tmp_path / "two" / "batch-journal").exists()
+        assert len(emulator.ledger) == 3
+
+
 async def test_a_lost_journal_is_noticed_by_the_results(
     s3: S3Server, tmp_path: Path
 ) -> None:
@@ -233,6 +247,17 @@ async def test_a_lost_journal_is_noticed_by_the_results(
         with pytest.raises(BatchError, match="holds results of 3 of these rows"):
             await run(client, journal=tmp_path / "two")
         assert len(emulator.ledger) == 3
+
+
+async def test_an_output_of_another_is_kept_under_another_name(s3: S3Server) -> None:
+    put(s3, "results.jsonl", b"my own notes\n")
+    put(s3, "results-1.jsonl", b"older ones\n")
+    async with emulated(songs()) as (_, client):
+        await run(client)
+        found = objects(s3)
+        assert found["results-1.jsonl"] == b"older ones\n"
+        assert found["results-2.jsonl"] == b"my own notes\n"
+        assert len(lines(found["results.jsonl"])) == 3
 
 
 async def test_workers_save_there_too(
@@ -263,7 +288,7 @@ async def test_one_runner_at_a_time(s3: S3Server) -> None:
                     pass
 
 
-async def test_a_store_that_cannot_be_used_is_told_before_anything_is_sent(
+async def test_a_store_that_cannot_be_used_is_reported_before_anything_is_sent(
     s3: S3Server,
 ) -> None:
     async with emulated(songs()) as (emulator, client):
@@ -289,6 +314,16 @@ async def test_a_journal_beside_a_folder_is_refused(tmp_path: Path) -> None:
     async with emulated(songs()) as (_, client):
         with pytest.raises(InvalidRequestError, match="object store only"):
             Batch(client, tmp_path, journal="elsewhere")
+
+
+async def test_the_password_of_a_journal_that_cannot_be_parsed_is_not_shown(
+    s3: S3Server,
+) -> None:
+    async with emulated(songs()) as (_, client):
+        with pytest.raises(InvalidRequestError, match=r"^journal must be") as caught:
+            async with Batch(client, URL, journal="postgresql://me:s%cret@db/music"):
+                pass
+        assert "s%cret" not in str(caught.value)
 
 
 async def test_a_journal_in_postgresql_is_shared_by_machines(

@@ -13,7 +13,7 @@ import pytest
 
 from finetuning_async import BudgetExceededError, GenerationRequest, SoundEffectRequest
 from finetuning_async._pacing._credit_limit import CreditLimit
-from finetuning_async.journal._errors import StaleItemError
+from finetuning_async.journal._errors import JournalError, StaleItemError
 from finetuning_async.journal._records import Item, NewItem, body_of
 from finetuning_async.journal._spending import LATE, Booking
 from finetuning_async.journal._sqlite_store import SQLiteStore
@@ -31,6 +31,7 @@ from finetuning_async.journal._state_machine import (
     step,
 )
 from finetuning_async.journal._store import Delete, Insert, MemoryStore, Update
+from finetuning_async.postgres._journal_store import PostgresStore
 from tests._client_journals import put
 from tests.journal._journal_stores import STORES, opener, partitions
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from finetuning_async._api import AnyRequest
-    from finetuning_async.journal._store import JournalStore
+    from finetuning_async.journal._store import Committed, JournalStore
 
 RAIN = GenerationRequest("rain")
 
@@ -171,6 +172,31 @@ def test_a_change_above_a_limit_is_not_made_and_undoes_no_other(
         assert isinstance(again, StaleItemError)
     with pytest.raises(BudgetExceededError):
         store.book(Booking(name="x", share=None, holder="h"), limits)
+
+
+@pytest.mark.xdist_group("postgres")
+def test_a_database_lends_a_credit_under_its_lock_beside_an_impossible_change(
+    postgres_cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = (PostgresStore(postgres_cluster, journal="lock") for _ in range(2))
+    accepted = Entry(state="accepted", track_id="t1", accepts=1)
+    put(store, new("a"), accepted)
+    taken = Update(put(store, new("b"), Entry()), accepted)
+    apply, locked = store._apply_within_limits, []
+
+    def watched(change: Insert | Update) -> Committed:
+        query = "SELECT FROM finetuning_journal WHERE name = 'lock' FOR UPDATE NOWAIT"
+        with pytest.raises(JournalError, match="could not obtain lock"):
+            other.transact(lambda db: db.execute(query))
+        locked.append(change)
+        return apply(change)
+
+    monkeypatch.setattr(store, "_apply_within_limits", watched)
+    results = store.commit([taken, Insert(new("c"), Entry(), (CreditLimit(2),))])
+    assert [type(one) for one in results] == [JournalError, Item]
+    assert len(locked) == 1
+    store.close()
+    other.close()
 
 
 def test_what_is_to_be_sent_is_held_up_by_what_is_spent_only(

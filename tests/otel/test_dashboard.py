@@ -12,12 +12,11 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY, generate_latest
 
-from finetuning_async import GenerationFailedError, SubmissionUnknownError
+from finetuning_async import SubmissionUnknownError
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.otel import OpenTelemetry
 from tests._emulated_client import emulated
-
-CREATE = "/v1/generations"
+from tests.otel._creates import CREATE, complete_one_and_fail_one
 
 
 def _dashboard() -> Any:
@@ -38,14 +37,7 @@ async def _exported() -> dict[str, set[str]]:
             emulator,
             client,
         ):
-            code = "GENERATION_RATE_LIMITED"
-            emulator.add_fault(
-                Fault("status", CREATE, status=429, code=code, retry_after=7)
-            )
-            await client.generate("x")
-            emulator.add_fault(Fault("fail", CREATE))
-            with pytest.raises(GenerationFailedError):
-                await client.generate("y")
+            await complete_one_and_fail_one(emulator, client)
             emulator.add_fault(Fault("lost_before_commit", CREATE))
             with pytest.raises(SubmissionUnknownError):
                 await client.generations.create("z")

@@ -31,14 +31,13 @@ from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.otel import OpenTelemetry
 from tests._emulated_client import emulated
 from tests._secret_canary import HOOK, KEY, assert_clean
+from tests.otel._creates import CREATE, REFUSAL, complete_one_and_fail_one
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from opentelemetry.sdk.trace import ReadableSpan
-
-CREATE = "/v1/generations"
 
 
 class Telemetry:
@@ -217,10 +216,7 @@ async def test_a_delay_is_an_event_of_the_delayed_call() -> None:
         emulator,
         client,
     ):
-        code = "GENERATION_RATE_LIMITED"
-        emulator.add_fault(
-            Fault("status", CREATE, status=429, code=code, retry_after=7)
-        )
+        emulator.add_fault(REFUSAL)
         await client.generations.create("x")
         await client.generations.create("y")
         await client.me()  # has no span, and is no event of another
@@ -235,7 +231,7 @@ async def test_a_delay_is_an_event_of_the_delayed_call() -> None:
         "rate_limit_waited",
     ]
     closed = dict(first.events[0].attributes or {})
-    assert closed["finetuning.code"] == code
+    assert closed["finetuning.code"] == REFUSAL.code
     assert "finetuning.at" not in closed
 
 
@@ -245,18 +241,12 @@ async def test_metrics_count_refusals_waits_ends_and_credits() -> None:
         emulator,
         client,
     ):
-        code = "GENERATION_RATE_LIMITED"
-        emulator.add_fault(
-            Fault("status", CREATE, status=429, code=code, retry_after=7)
-        )
-        await client.generate("x")
-        emulator.add_fault(Fault("fail", CREATE))
-        with pytest.raises(GenerationFailedError):
-            await client.generate("y")
+        await complete_one_and_fail_one(emulator, client)
         await client.sound_effects.create("z")
         left = (await client.me()).total_remaining
     (refused,) = telemetry.points("finetuning.refusals")
-    assert (refused.value, dict(refused.attributes)) == (1, {"finetuning.code": code})
+    facts = {"finetuning.code": REFUSAL.code}
+    assert (refused.value, dict(refused.attributes)) == (1, facts)
     (wait,) = telemetry.points("finetuning.rate_limit.wait")
     assert dict(wait.attributes) == {"finetuning.budget": "creates"}
     assert 7 <= wait.sum < 8

@@ -65,10 +65,15 @@ def check_retry_after(
     per: float | None,
     now: float,
 ) -> None:
-    """`retry_after` is when enough has left the period, if that is ever known."""
+    """`retry_after` is when enough has left the period, if there is one.
+
+    What is reserved has left it a whole period from now, at the latest.
+    """
     excess = len(in_period) + open_ + 1 - credits_
-    if per is None or excess > len(in_period):
+    if per is None:
         assert error.retry_after is None
+    elif excess > len(in_period):
+        assert error.retry_after == per
     else:
         assert error.retry_after == pytest.approx(in_period[excess - 1] + per - now)
     assert error.safe_to_retry is (error.retry_after is not None)

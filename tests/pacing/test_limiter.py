@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import ExitStack
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,9 @@ import pytest
 
 from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._errors import RateLimitError
-from finetuning_async._pacing._limiter import Limiter
+from finetuning_async._pacing._limiter import Limiter, LimiterWithTerms
 from finetuning_async._pacing._limits import RateLimit, RateLimits
+from finetuning_async._pacing._queue_protocols import ANY_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -416,6 +418,23 @@ async def test_a_lower_limit_is_adopted_and_a_higher_one_shown() -> None:
     (await limiter.acquire("reads")).answered(ResponseFacts(status=200, limit=1))
     assert limiter.status().reads.limit == 1
     assert limiter.try_acquire("reads") is None
+
+
+async def test_one_that_stops_watching_leaves_the_next_that_has_begun() -> None:
+    limiter, changes = limiter_of(), list[float]()
+
+    def note() -> None:
+        changes.append(anyio.current_time())
+
+    watched = LimiterWithTerms(limiter, ANY_REQUEST).watched
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(watched(note))
+        second.enter_context(watched(note))
+        first.close()
+        (await limiter.acquire("creates")).answered(OK)
+        assert len(changes) == 1
+    (await limiter.acquire("creates")).answered(OK)
+    assert len(changes) == 1
 
 
 async def test_the_earliest_permit_accounts_for_waiters() -> None:

@@ -12,13 +12,17 @@ from finetuning_async import (
     AsyncClient,
     CapacityError,
     CreateWaiting,
+    Event,
     RateLimit,
     RateLimits,
+    RequestSent,
 )
 from finetuning_async.emulator import Emulator, Fault, serve
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
+
+    from finetuning_async import Priority
 
 pytestmark = pytest.mark.real_time
 
@@ -123,6 +127,32 @@ async def test_a_caller_sees_why_its_create_waits() -> None:
             await client.generate("the fourth in a minute", on_waiting=reports.append)
         assert [event.reason for event in reports] == ["rate_limit"]
         assert reports[0].expected_start - reports[0].at > 50
+
+
+@pytest.mark.parametrize(("priority", "is_hurried"), [("high", True), ("low", False)])
+async def test_while_a_person_waits_for_a_place_the_tracks_are_read_more_often(
+    priority: Priority, is_hurried: bool
+) -> None:
+    emulator = Emulator(speed=10, queue_size=1, generation_time=(10, 10))
+    limits = RateLimits(reads=RateLimit(60, per=6.0), queue=1)
+    reads: list[float] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, RequestSent) and event.method == "GET":
+            reads.append(event.at)
+
+    async with (
+        emulator,
+        serve(emulator) as url,
+        AsyncClient(
+            emulator.api_key, base_url=url, rate_limits=limits, on_event=note
+        ) as client,
+    ):
+        await client.generations.create("running")
+        await client.generations.create("mine", priority=priority)
+    # Else polling may send one in 143 ms, as it has 42 of the 60 in 6 s.
+    quick = [after - before < 0.1 for before, after in pairwise(reads)]
+    assert sum(quick) >= 4 if is_hurried else not any(quick)
 
 
 async def _watched(client: AsyncClient, reports: list[CreateWaiting]) -> None:

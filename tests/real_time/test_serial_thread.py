@@ -147,6 +147,23 @@ async def test_the_thread_ends_when_nobody_has_it_any_more() -> None:
     await until(lambda: not running())
 
 
+async def test_after_a_thread_could_not_be_started_the_next_call_starts_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    serial = SerialThread(NAME)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            serial.start(int)
+    with anyio.fail_after(5):
+        assert await serial.start(lambda: 5).wait() == 5
+    serial.close()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_forked_child_has_a_thread_of_its_own() -> None:

@@ -611,6 +611,35 @@ async def test_credits_are_dated_when_they_were_read_however_long_a_list_is() ->
         assert seen[-1] - seen[0] == pytest.approx(read[-1] - read[-len(seen)], abs=3.0)
 
 
+async def test_a_call_that_times_out_behind_its_lookalike_is_never_paid() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        emulator.add_fault(Fault("lost_before_commit", CREATE, method="POST"))
+        with pytest.raises(SubmissionUnknownError):
+            await client.generations.create("rain", seed=7, idempotency_key="k")
+        with pytest.raises(APITimeoutError, match="nothing was sent"):
+            await client.generations.create(
+                "rain", seed=7, timeout=3, idempotency_key="l"
+            )
+        assert journal.states() == {"k": "unknown"}
+
+
+async def test_a_call_that_is_resumed_behind_its_lookalike_leaves_it_to_others() -> (
+    None
+):
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        emulator.add_fault(Fault("lost_before_commit", CREATE, method="POST"))
+        with pytest.raises(SubmissionUnknownError):
+            await client.generations.create("rain", seed=7, idempotency_key="k")
+        journal.leave(GenerationRequest("rain", seed=7, idempotency_key="l"))
+        with pytest.raises(APITimeoutError, match="nothing was sent"):
+            await client.resume("l", timeout=3)
+        item = journal.item("l")
+        assert item.entry.state == "planned"
+        assert not journal.store.is_alive(str(item.entry.holder))
+
+
 class SleepyStore(MemoryStore):
     """A store whose machine sleeps for an hour once it has committed a `sending`."""
 

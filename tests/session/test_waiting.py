@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from finetuning_async import CreateWaiting, RateLimits
+from finetuning_async import CreateWaiting, LocalRateLimiter, RateLimits
 from finetuning_async.emulator import Emulator, Fault
 from tests._emulated_client import emulated
 
@@ -102,6 +102,23 @@ async def test_a_callback_that_fails_ends_no_wait() -> None:
             await client.generations.create("before")
         await client.generate("mine", on_waiting=fails)
         assert len(emulator.tracks) == 11
+
+
+class Broken(LocalRateLimiter):
+    def gate_opens(self, route: str) -> float:
+        raise RuntimeError(f"of the limiter, for {route}")
+
+
+async def test_a_limiter_that_fails_while_a_create_reports_ends_no_wait(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service = Emulator(queue_size=100)
+    async with emulated(service, rate_limiter=Broken()) as (emulator, client):
+        for _ in range(10):
+            await client.generations.create("before")
+        await client.generations.create("mine", on_waiting=lambda _: None)
+        assert len(emulator.tracks) == 11
+    assert "reporting a create that waits" in caplog.text
 
 
 async def test_a_create_cancelled_while_it_reports_loses_no_permit() -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from finetuning_async._secrets import mask_query
 from finetuning_async.cli._batch_summary import exit_code, show
 from finetuning_async.cli._options import (
     CommonOptions,
     Number,
-    account_journal_option,
-    budget_option,
+    account_budget_options,
     common_options,
     json_option,
     local_options,
@@ -55,8 +56,9 @@ _FOLDER = _Location()
 _journal_option = click.option(
     "--journal",
     metavar="FOLDER",
-    help="For an object store: the folder of the journal, or a postgresql:// URL; give"
-    " its password by PGPASSWORD or ~/.pgpass.  [default: in the state directory]",
+    help="For an object store: where the batch notes what is done, a folder or a"
+    " postgresql:// URL; give its password by PGPASSWORD or ~/.pgpass."
+    "  [default: in the state directory]",
 )
 
 
@@ -89,7 +91,8 @@ def command() -> None:
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Check and count the rows, and say how long they take; create nothing.",
+    help="Check and count the rows, and say how long they take; create nothing. It"
+    " needs no key, but without one the credits are not checked.",
 )
 @click.option(
     "--max-credits",
@@ -128,8 +131,7 @@ def command() -> None:
 )
 @shared_option
 @share_option
-@budget_option
-@account_journal_option
+@account_budget_options
 @click.option(
     "--metadata",
     is_flag=True,
@@ -207,7 +209,7 @@ def retry_failed(
 
     count = plan(folder, journal=journal)
     if not common.quiet:
-        say(f"{count} planned again. To run them: finetuning batch run --out {folder}")
+        say(f"{count} planned again. To run them: {_run_command(folder, journal)}")
 
 
 @command.command(short_help="Plan again the held items that made no track.")
@@ -230,4 +232,12 @@ def release(
 
     count = plan(folder, names, journal=journal)
     if not common.quiet:
-        say(f"{count} released. To run them: finetuning batch run --out {folder}")
+        say(f"{count} released. To run them: {_run_command(folder, journal)}")
+
+
+def _run_command(folder: Path | str, journal: str | None) -> str:
+    """The command that runs a batch; without the password that its journal may have."""
+    words = ["finetuning", "batch", "run", "--out", str(folder)]
+    if journal is not None:
+        words += ["--journal", str(mask_query(journal))]
+    return shlex.join(words)

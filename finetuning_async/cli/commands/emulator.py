@@ -19,7 +19,11 @@ from finetuning_async.cli._emulator_options import (
     read_seed,
     with_playlists,
 )
-from finetuning_async.cli._emulator_output import print_start, request_log
+from finetuning_async.cli._emulator_output import (
+    print_start,
+    request_log,
+    url_from_here,
+)
 from finetuning_async.cli._error_exit import InvalidInputError
 from finetuning_async.cli._keys import read_key
 from finetuning_async.cli._options import (
@@ -128,7 +132,7 @@ async def _serve(start: _Start, emulator: Emulator) -> None:
 
 
 async def _enter(stack: AsyncExitStack, emulator: Emulator) -> None:
-    """Start the emulator; what its seed or its folder has wrong is told as such."""
+    """Start the emulator; an error in its seed or its folder is reported."""
     try:
         await stack.enter_async_context(emulator)
     except ValueError as wrong:
@@ -139,8 +143,11 @@ async def _enter(stack: AsyncExitStack, emulator: Emulator) -> None:
 
 def _announce(start: _Start, emulator: Emulator, url: str) -> None:
     """Say that it listens, to a person or to a program."""
-    here = url.replace("//0.0.0.0:", "//127.0.0.1:")
-    ready = {"url": here, "api_key": emulator.api_key, "pid": os.getpid()}
+    ready = {
+        "url": url_from_here(url),
+        "api_key": emulator.api_key,
+        "pid": os.getpid(),
+    }
     if start.ready_file is not None:
         written = start.ready_file.with_name(f"{start.ready_file.name}.part")
         try:

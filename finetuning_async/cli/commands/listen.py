@@ -23,7 +23,7 @@ from finetuning_async.cli._options import (
     common_options,
     pass_common,
 )
-from finetuning_async.cli._output import say
+from finetuning_async.cli._output import say, shown
 from finetuning_async.cli._signals import Interrupted, newline_after_ctrl_c
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class _Look:
                 if self._finder.is_done():
                     break
             self._finder.end()
-        finally:  # a later page may fail: what the earlier ones told is told once
+        finally:  # a later page may fail; ends that the earlier ones show count once
             self._ended += ended
 
     async def deliver(self, http: httpx.AsyncClient, forward_to: str) -> None:
@@ -153,4 +153,4 @@ class _Look:
             del self._ended[0]  # whatever the receiver responds, there is no second try
             url = target(forward_to, track.webhook)
             result = await deliver(http, url, payload(track))
-            click.echo(f"{track.id} {track.status} {result}")
+            click.echo(shown(f"{track.id} {track.status} {result}"))

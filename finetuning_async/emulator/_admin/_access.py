@@ -24,7 +24,7 @@ class Caller:
         host: The ``Host`` header.
         origin: The ``Origin`` header, which browsers send.
         token: The bearer token, without ``Bearer``.
-        bound_to: The host that the server was told to listen on.
+        bound_to: The host that the server listens on.
     """
 
     address: str | None

@@ -77,7 +77,8 @@ def reset(host: Host, _service: Service, call: Call) -> Result:
 
 def advance(host: Host, service: Service, call: Call) -> Result:
     """Put the clock forward."""
-    seconds: Any = _body(call, ("seconds",)).get("seconds")
+    body = _control.read_object(call.body, ("seconds",))
+    seconds: Any = body.get("seconds")
     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not number or not 0 <= seconds <= 10 * 366 * 86400:
         message = f"seconds must be a number from 0 to ten years, got {seconds!r}"
@@ -94,7 +95,7 @@ def get_settings(host: Host, service: Service, _call: Call) -> Result:
 
 def patch_settings(host: Host, service: Service, call: Call) -> Result:
     """Change settings; those that wait for a reset are in ``after_reset``."""
-    body = _body(call)
+    body = _control.read_object(call.body)
     try:
         host.configure(**_fields.read(EmulatorSettings, body))
     except ValueError as error:
@@ -271,18 +272,6 @@ def _matches(value: Any, wanted: str) -> bool:
     if isinstance(value, bool):
         return wanted == ("true" if value else "false")
     return fnmatchcase("" if value is None else str(value), wanted)
-
-
-def _body(call: Call, names: Sequence[str] | None = None) -> Mapping[str, Any]:
-    """The body, an object with members of these names, or of any."""
-    if not isinstance(call.body, dict):
-        raise ControlError(f"the body must be a JSON object, got {call.body!r}")
-    unknown = [name for name in call.body if names and name not in names]
-    if names and unknown:
-        message = f"{unknown[0]!r} is unknown; known are {', '.join(names)}"
-        raise ControlError(message)
-    found: Mapping[str, Any] = call.body
-    return found
 
 
 def _query(call: Call, names: Sequence[str]) -> Mapping[str, str]:

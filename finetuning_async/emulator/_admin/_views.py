@@ -9,7 +9,7 @@ from finetuning_async.emulator import _fields
 from finetuning_async.emulator._settings import RESET_ONLY, EmulatorSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from finetuning_async.emulator._faults import Fault
     from finetuning_async.emulator._records import (
@@ -47,9 +47,7 @@ def state(service: Service) -> dict[str, Any]:
     }
 
 
-def settings(
-    current: EmulatorSettings, waiting: dict[str, Any] | Any
-) -> dict[str, Any]:
+def settings(current: EmulatorSettings, waiting: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, and those that a reset will bring."""
     names = _fields.hints_of(EmulatorSettings)
     return {
