@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-COMMITS: Final = 4
+FSYNCS: Final = 4
+"""Those of a create that is planned first, because it must wait."""
+
 ALONE: Final = 40
 """Creates of one round, one after another."""
 
@@ -75,10 +77,10 @@ class Cost:
 
 
 def bare_fsyncs(folder: Path) -> float:
-    """Seconds for as many writes and fsyncs as a create has commits, on this disk."""
+    """Seconds for four writes, each with an fsync, on this disk."""
     file = os.open(folder / "bare", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     began = time.perf_counter()
-    for _ in range(COMMITS):
+    for _ in range(FSYNCS):
         os.write(file, BLOCK)
         os.fsync(file)
     seconds = time.perf_counter() - began

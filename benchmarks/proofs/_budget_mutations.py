@@ -79,8 +79,8 @@ MUTANTS: Final = tuple(
         (
             "sends without a look at the budget",
             "journal/_engine.py",
-            "self._record(Sending(submission.seed, now), self._door.limits)",
-            "self._record(Sending(submission.seed, now))",
+            "self._engine.sending(submission), self._door.limits)",
+            "self._engine.sending(submission))",
             "tests/batch/test_worker.py::test_all_workers_together_keep_to_max_credits",
         ),
         (

@@ -71,7 +71,7 @@ SHARED: Final = (
     (
         "sends with a lease that is over",
         ENGINE,
-        "        within = self._engine.send_within\n",
+        "        within = self.send_within\n",
         "        within = 1e9\n",
         HALTED,
     ),
@@ -116,6 +116,13 @@ SHARED: Final = (
         "    if given.content_key() == known.content_key():\n",
         "    if True:\n",
         CONTENT,
+    ),
+    (
+        "takes the entry of another process for its own",
+        CREATES,
+        '        call.is_sending = entry.state == "sending" and item.entry == entry\n',
+        '        call.is_sending = entry.state == "sending"\n',
+        CRASH,
     ),
     (
         "lets no lease expire",

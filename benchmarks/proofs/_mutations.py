@@ -109,7 +109,7 @@ MUTANTS: Final = (
     Mutant(
         "sends a create that was halted before its first byte",
         "journal/_engine.py",
-        "        within = self._engine.send_within\n",
+        "        within = self.send_within\n",
         "        within = 1e9\n",
         "tests/journal/test_engine.py"
         "::test_nor_is_one_that_another_has_taken_over_meanwhile",
@@ -196,7 +196,7 @@ MUTANTS: Final = (
     Mutant(
         "loses a queue slot",
         "_submission/_submitter.py",
-        "                self._return_queue_slot(submission)\n",
+        "                self.return_permit(submission)\n",
         "                pass\n",
         "tests/submission/test_cancellation.py::test_a_create_cancelled_at_every_step",
     ),

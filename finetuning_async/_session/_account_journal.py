@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from finetuning_async._session._journal_source import JournalSource
     from finetuning_async._session._open_calls import OpenCalls
     from finetuning_async._session._settings import Settings
-    from finetuning_async._submission import Submission
+    from finetuning_async._submission import Submission, Submitter
     from finetuning_async._types import Priority
     from finetuning_async.journal import Item, State
 
@@ -87,6 +87,10 @@ class RecordedSession(Service, Protocol):
     @property
     def settings(self) -> Settings:
         """The client's options."""
+
+    @property
+    def submitter(self) -> Submitter:
+        """How it sends creates."""
 
     def unknown_error(
         self, submission: Submission, cause: str

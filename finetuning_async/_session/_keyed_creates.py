@@ -12,6 +12,9 @@ each by what the journal says then:
 
 The engine does each step, and commits it before the next. A call that fails before
 anything was sent deletes its entry: what was reported as failed is never paid later.
+
+A create that need not wait takes its permit first, and its entry is added as `sending`:
+one commit instead of two. Where the key is known after all, the permit goes back.
 """
 
 from __future__ import annotations
@@ -61,6 +64,7 @@ from finetuning_async.journal import (
     Entry,
     JournalEntry,
     StaleItemError,
+    step,
 )
 
 if TYPE_CHECKING:
@@ -321,16 +325,36 @@ class KeyedCreates:
     async def _insert(self, call: KeyedCall, opened: OpenJournal) -> Item:
         new = new_item(call.key, call.submission, self._session.settings.priority)
         entry = Entry(holder=opened.holder)
+        if self._goes_at_once(call, opened):
+            event = await self._engine_of(opened).sending(call.submission)
+            entry, _ = step(entry, event)
         item = await opened.journal.insert(new, entry, call.limits)
+        call.is_sending = entry.state == "sending" and item.entry == entry
+        if not call.is_sending:
+            await self._return_permit(call)
         if (item.kind, item.body) != (new.kind, new.body):
             check_content(call, item)  # it was there already
         return item
+
+    def _goes_at_once(self, call: KeyedCall, opened: OpenJournal) -> bool:
+        """Take the permit of a new create, if nothing has to be waited for."""
+        age = anyio.current_time() - opened.credits_read_at
+        if self._engine_of(opened).reconciliation.is_baseline_due(age):
+            return False
+        return self._session.submitter.take_permit(call.submission)
+
+    async def _return_permit(self, call: KeyedCall) -> None:
+        """Return the permit of a create that does not go at once after all."""
+        if call.submission.permit is not None:
+            self._session.submitter.return_permit(call.submission)
+            await self._session.pipeline.limiter.flush()
 
     async def _process(
         self, call: KeyedCall, item: Item | None, opened: OpenJournal
     ) -> tuple[Item | None, float | None]:
         """Take the entry as far as the engine can now; see `_pass`."""
         opened.keep(call.key)
+        call.is_sending = False
         try:
             if item is None:
                 item = await self._insert(call, opened)
@@ -342,6 +366,7 @@ class KeyedCreates:
             self._follow_entry(call, item)
             item, pause = await self._work(call, item, opened)
         except BaseException as error:
+            self._session.submitter.return_permit(call.submission)
             keeps_entry = call.keeps_entry(error)
             # Closed from outside, a coroutine can await nothing.
             if not isinstance(error, GeneratorExit):
@@ -376,7 +401,9 @@ class KeyedCreates:
             await engine.reconciliation.reconcile(item)
             item = await engine.get(item.seq)
         door = KeyedDoor(call, engine, opened)
-        return await engine.process_item(item, door, Action.WAIT)
+        return await engine.process_item(
+            item, door, Action.WAIT, is_sending=call.is_sending
+        )
 
     async def _let_go(
         self, call: KeyedCall, opened: OpenJournal, *, keeps_entry: bool

@@ -86,6 +86,7 @@ class KeyedCall:
         options: What a resumed one was asked for besides its entry.
         in_doubt: The entry, if it was found to be in doubt.
         is_behind: Whether it waits for another call with the key.
+        is_sending: Whether its entry was added as that of a create which is being sent.
     """
 
     key: str
@@ -97,6 +98,7 @@ class KeyedCall:
     options: Mapping[str, Any] = attrs.field(factory=dict)
     in_doubt: Item | None = None
     is_behind: bool = False
+    is_sending: bool = False
     on_submitted: Callable[[Any], Awaitable[None] | None] | None = attrs.field(
         init=False
     )

@@ -310,7 +310,7 @@ class Session:
         Raises:
             CapacityError: It is expected to wait longer than its `max_wait`.
         """
-        if submission.max_wait == inf:
+        if submission.max_wait == inf or submission.permit is not None:
             return
         expected = self._expected_wait(submission)
         if expected > submission.max_wait - submission.waited:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from finetuning_async._event_hook import Hook
     from finetuning_async._events import CreateWaiting
     from finetuning_async._http import RetryPolicy
-    from finetuning_async._pacing import QueueGate, SeedMark
+    from finetuning_async._pacing import QueueGate, RatePermit, SeedMark
     from finetuning_async._types import OnUnknown
 
 Created: TypeAlias = Generation | SoundEffect
@@ -104,6 +104,7 @@ class Submission:
         waited: Seconds that it has waited for them so far.
         gate: The service's queue in the line of its permit; `None` while it does not
             wait there.
+        permit: Its permit, where it was taken before it is submitted.
         deadline: For all attempts together.
         started_at: When the call began; only set if there is an event hook.
         attempts: How many were made.
@@ -136,6 +137,7 @@ class Submission:
     max_wait: float = inf
     waited: float = 0.0
     gate: QueueGate | None = None
+    permit: RatePermit | None = None
     deadline: float = inf
     started_at: float = 0.0
     attempts: int = 0

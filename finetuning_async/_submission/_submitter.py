@@ -99,6 +99,40 @@ class Submitter:
         self._locks = locks
         self._acceptance = AcceptanceHandler(pipeline, inflight)
 
+    def take_permit(self, submission: Submission) -> bool:
+        """Take the permit and the queue slot of a create before it is submitted.
+
+        They are taken if both are free, and no create is in the way that looks alike.
+        If the create is not submitted after all, call `return_permit`.
+
+        Returns:
+            Whether they were taken.
+        """
+        if submission.attempts or submission.lock_key is not None:
+            return False
+        if not self._pipeline.deals_places(submission.call):
+            return False
+        submission.gate = self._new_gate(submission)
+        submission.permit = self._try_permit(submission)
+        if submission.permit is None:
+            self.return_permit(submission)
+        return submission.permit is not None
+
+    def return_permit(self, submission: Submission) -> None:
+        """Return what a create holds and does not need: it is not on its way.
+
+        Its slot stays taken if the service accepted or refused it.
+        """
+        permit, submission.permit = submission.permit, None
+        if permit is not None:
+            permit.unsent()
+        if submission.gate is not None:
+            submission.gate.close()
+            submission.gate = None
+        if submission.holds_queue_slot:
+            submission.holds_queue_slot = False
+            self._inflight.on_not_accepted()
+
     async def submit(self, submission: Submission) -> Created:
         """Create, and return the accepted state.
 
@@ -180,12 +214,14 @@ class Submitter:
             finally:
                 # Here and not in the child: code outside of the library may cancel all
                 # tasks, and the child may not get a single step.
-                self._return_queue_slot(submission)
+                self.return_permit(submission)
             if not self._may_queue_again(submission, error):
                 raise error
 
     async def _take_queue_slot(self, submission: Submission) -> None:
         """Wait for a slot in the service's queue, unless the permit comes with one."""
+        if submission.permit is not None:  # both were taken before
+            return
         if submission.before_wait is not None:
             await submission.before_wait()
         if self._pipeline.deals_places(submission.call):
@@ -211,15 +247,6 @@ class Submitter:
             and (error.retry_after or 0) <= submission.retry.max_retry_wait
             and self._inflight.next_retry_at() <= submission.deadline
         )
-
-    def _return_queue_slot(self, submission: Submission) -> None:
-        """Return the slot, unless the service accepted or refused the create."""
-        if submission.gate is not None:
-            submission.gate.close()
-            submission.gate = None
-        if submission.holds_queue_slot:
-            submission.holds_queue_slot = False
-            self._inflight.on_not_accepted()
 
     async def _send_once(
         self, submission: Submission, attempt: ShieldedCall[Created]
@@ -248,7 +275,9 @@ class Submitter:
         self, submission: Submission, attempt: ShieldedCall[Created]
     ) -> RatePermit:
         submission.attempts += 1
-        permit = self._try_permit(submission)
+        permit, submission.permit = submission.permit, None
+        if permit is None:
+            permit = self._try_permit(submission)
         if permit is None:
             permit = await watched(
                 submission,

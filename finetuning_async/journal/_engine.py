@@ -158,9 +158,7 @@ class Engine:
         facts_of: As for `Reconciliation`.
 
     Attributes:
-        service: As given.
-        journal: As given.
-        options: As given.
+        service, journal, options: As given.
         reconciliation: Resolves what is in doubt.
         send_within: Seconds within which the first byte of a create must leave.
     """
@@ -198,12 +196,26 @@ class Engine:
         reuse_seed(submission, item.entry.seed)
         return submission
 
+    async def sending(self, submission: Submission) -> Sending:
+        """The event that a create leaves now; it bounds when its first byte may."""
+        now = await self.reconciliation.now()
+        within = self.send_within
+        submission.send_by = anyio.current_time() + within
+        # The wall's too: it is the time in which others may take over; see there.
+        submission.send_by_wall = time.time() + within
+        return Sending(submission.seed, now)
+
     async def get(self, seq: int) -> Item:
         """An item as it is now."""
         return await self.journal.call(self.journal.store.get, seq)
 
     async def process_item(
-        self, item: Item, door: Door, until: Action | None = None
+        self,
+        item: Item,
+        door: Door,
+        until: Action | None = None,
+        *,
+        is_sending: bool = False,
     ) -> tuple[Item, float | None]:
         """Take an item as far as possible.
 
@@ -214,6 +226,7 @@ class Engine:
             item: The item.
             door: What the program decides.
             until: Stop before this action, or a later one.
+            is_sending: Whether the caller has just committed the event of `sending`.
 
         Returns:
             The item as it is now; and after how many seconds to process it again,
@@ -225,7 +238,7 @@ class Engine:
             FinetuningError: A track cannot be waited for, or the list not be read.
             Exception: What the door raised.
         """
-        return await ItemProcessor(self, item, door).run(until)
+        return await ItemProcessor(self, item, door, is_sending).run(until)
 
 
 class ItemProcessor:
@@ -235,8 +248,11 @@ class ItemProcessor:
         item: The item as it is now.
     """
 
-    def __init__(self, engine: Engine, item: Item, door: Door) -> None:
+    def __init__(
+        self, engine: Engine, item: Item, door: Door, is_sending: bool
+    ) -> None:
         self.item = item
+        self._is_sending = is_sending
         self._engine = engine
         self._door = door
         self._track: Any = None
@@ -249,18 +265,18 @@ class ItemProcessor:
 
     async def run(self, until: Action | None = None) -> tuple[Item, float | None]:
         """Go on until the item has ended, has got as far as `until`, or must pause."""
+        pause = await self._send() if self._is_sending else None
         # If the process that committed this create was only halted, its next commit
         # finds `unknown` instead of its `sending`, and stops there: see `JournalStore`.
         if self.item.entry.state == "sending":
             await self._record(Restarted(await self._engine.reconciliation.now()))
         last = _ORDER.index(until or Action.REPORT)
-        while True:
+        while pause is None:
             action = NEXT[self.item.entry.state]
             if action is None or _ORDER.index(action) >= last:
-                return self.item, None
+                break
             pause = await self._steps[action]()
-            if pause is not None:
-                return self.item, pause
+        return self.item, pause
 
     async def _record(self, event: Event, limits: Sequence[CreditLimit] = ()) -> None:
         # A task that is cancelled meanwhile hears what was committed.
@@ -319,12 +335,10 @@ class ItemProcessor:
         """
         # The caller may be cancelled: the last moment at which that is free.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        now = await self._engine.reconciliation.now()
-        within = self._engine.send_within
-        submission.send_by = anyio.current_time() + within
-        # The wall's too: it is the time in which others may take over; see there.
-        submission.send_by_wall = time.time() + within
-        await self._record(Sending(submission.seed, now), self._door.limits)
+        if self._is_sending:
+            self._is_sending = False  # of a second attempt it is not committed yet
+            return
+        await self._record(await self._engine.sending(submission), self._door.limits)
 
     async def _record_not_sent(self) -> None:
         """Commit that the last attempt, if any, was not accepted."""

@@ -32,6 +32,11 @@ holds it for seconds."""
 RETRY_EVERY: Final = 0.01
 """Seconds between attempts to switch a new file to WAL while others do the same."""
 
+CHECKPOINT_AT: Final = 100
+"""Pages of the write-ahead log at which it is copied into the database, and begun anew.
+A commit that lengthens a file waits for the disk a second time, for the file's new
+size: 0.3 ms more on an SSD. SQLite's own 1000 pages are the first 110 creates."""
+
 SMALLEST: Final = 512
 """Bytes of the smallest database."""
 
@@ -207,6 +212,7 @@ class SQLiteFile:
             return
         _use_wal(db)
         db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_AT}")
         db.execute("PRAGMA secure_delete = ON")
         if version == schema.VERSION:
             return

@@ -6,7 +6,8 @@
         track = client.generate("lofi chill piano night", duration=30)
         client.download(track, "night.mp3")
 
-It runs on asyncio, in a thread of its own. The files:
+It runs on asyncio: in the caller's thread where that is alone, else in a thread of its
+own. The files:
 
     _client         Client
     _resources      its resources
@@ -16,7 +17,8 @@ It runs on asyncio, in a thread of its own. The files:
     _portal         one event loop for all threads; close, exit, fork
     _callbacks      the caller's callbacks run in the caller's thread
     _call           one call: what waits for it, and what interrupts it
-    _loop_thread    a thread that runs an event loop
+    _turn           a caller that is alone runs the event loop itself
+    _loop_thread    an event loop, and a thread that runs it whenever no caller does
 """
 
 from typing import TYPE_CHECKING

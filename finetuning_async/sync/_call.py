@@ -2,11 +2,13 @@
 
     calling thread                          loop thread
     --------------                          -----------
-    run() -> posts `_begin`                 `_begin` starts the work
+    run() -> posts `begin`                  `begin` starts the work
       | runs what comes into its inbox <----  a callback: the work waits for its result
       |   posts the result ---------------->  the work goes on
       | `_end` comes into the inbox <-------  the work has ended
       returns its result
+
+A caller that is alone does all that in its own thread: see `_turn`.
 
 Whatever interrupts the thread, such as Ctrl-C, cancels the work by the rules of the
 async client. The thread waits for its end, since a create in flight has 5 s to report
@@ -26,6 +28,7 @@ import anyio
 import sniffio
 
 from finetuning_async._errors import ClientClosedError
+from finetuning_async.sync._turn import may_take_turn, take_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -50,16 +53,28 @@ class Call(Generic[T]):
         thread: Where the loop runs.
         work: The call; it has not begun.
         inbox: That of the calling thread.
+        has_callbacks: Whether something may come into the inbox before the end.
+
+    Attributes:
+        has_ended: Whether the calling thread need not wait any more.
+        runs_loop: Whether that thread runs the loop.
     """
 
     def __init__(
-        self, thread: LoopThread, work: Coroutine[Any, Any, T], inbox: Inbox
+        self,
+        thread: LoopThread,
+        work: Coroutine[Any, Any, T],
+        inbox: Inbox,
+        *,
+        has_callbacks: bool = False,
     ) -> None:
         self.thread: LoopThread = thread
         self.work: Coroutine[Any, Any, T] = work
+        self.has_ended: bool = False
+        self.runs_loop: bool = False
         self._inbox = inbox
+        self._has_callbacks = has_callbacks
         self._future: asyncio.Future[T] | None = None
-        self._has_ended = False
 
     def run(self) -> T:
         """Wait for the result.
@@ -70,8 +85,11 @@ class Call(Generic[T]):
             ClientClosedError: The loop ended first.
         """
         try:
+            is_alone = not self._has_callbacks and may_take_turn(self.thread)
             self.thread.calls.add(self)
-            if self.thread.post(self._begin):
+            if (is_alone and take_turn(self.thread, self)) or self.thread.post(
+                self.begin
+            ):
                 self._attend()
         except BaseException:
             if self.thread.post(self._cancel):
@@ -88,21 +106,27 @@ class Call(Generic[T]):
             del future
 
     def _attend(self) -> None:
-        while not self._has_ended:
+        while not self.has_ended:
             with suppress(Empty):
                 self._inbox.get(timeout=LOOK_UP)()
 
     def _end(self) -> None:
-        self._has_ended = True
+        self.has_ended = True
 
     def abandon(self) -> None:
         """Let the thread go: the loop is gone."""
-        if not self.thread.is_exiting:
+        if self.thread.is_exiting:
+            return
+        if self.runs_loop:
+            self._end()
+            self.thread.loop.stop()
+        else:
             self._inbox.put(self._end)
 
     # What follows is called in the loop. ---------------------------------------------
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Begin it."""
         if self.thread.is_stopping:  # nothing would end the work any more
             self.abandon()
             return
@@ -123,6 +147,8 @@ class Call(Generic[T]):
 
     def _on_done(self, future: asyncio.Future[T]) -> None:
         self.thread.calls.discard(self)
+        if not (self.runs_loop or self.thread.calls):
+            self.thread.look_for_tasks()
         if not future.cancelled():
             future.exception()  # retrieved, also if the calling thread has left
         self.abandon()
@@ -246,7 +272,8 @@ class _Step(Call[T]):
     """One step of a block."""
 
     def __init__(self, block: Block, work: Coroutine[Any, Any, T]) -> None:
-        super().__init__(block.thread, work, block.inbox)
+        # The block goes on between its steps, when no caller runs the loop.
+        super().__init__(block.thread, work, block.inbox, has_callbacks=True)
         self._block = block
         self._result: asyncio.Future[T] = block.thread.loop.create_future()
         self._is_stopped = False

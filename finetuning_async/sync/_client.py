@@ -30,8 +30,9 @@ class Client(methods.Blocking):
 
     It has the methods of `finetuning_async.AsyncClient`, with the same arguments. Each
     blocks the thread that calls it; any number of threads may, at the same time. Behind
-    it is one async client in the event loop of one daemon thread, which starts at the
-    first call: so all threads share the rate limits and the poll loop.
+    it is one async client in one event loop, so all threads share the rate limits and
+    the poll loop. A caller that is alone runs that loop itself; else a daemon thread
+    does, which starts at the first call.
 
     **Callbacks** run in the thread that made the call, while it waits, and may block
     or use the client. An async one runs in the event loop, as `on_event` does: both

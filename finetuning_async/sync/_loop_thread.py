@@ -1,4 +1,8 @@
-"""A thread that runs an event loop, and nothing else.
+"""An event loop, and a thread that runs it whenever no caller does.
+
+A caller that is alone runs the loop itself until its call has ended: see `_turn`. So
+the thread runs it while several callers wait, while a task is left that no caller waits
+for, and to end it. Else it sleeps, as there is nothing in the loop to do.
 
 anyio's `BlockingPortal` does much the same. It is not used, because what waits for its
 futures has to choose when it is interrupted: either the call goes on, or no one learns
@@ -9,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from threading import Thread, get_ident
+from threading import Event, Lock, Thread, get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
 from finetuning_async._logging import log_exceptions
@@ -33,13 +37,17 @@ class OpenBlock(Protocol):
 
 
 class LoopThread:
-    """A daemon thread with an event loop of asyncio.
+    """An event loop of asyncio, and its daemon thread.
 
     Attributes:
         loop: The event loop.
         calls: What other threads wait for.
         blocks: Those that other threads are in.
         process: The process that it belongs to; a fork takes no thread along.
+        turn: Held by the thread that runs the loop.
+        claim: Held by the caller that runs it, or is about to.
+        has_tasks: Whether tasks were left when the last call ended.
+        has_ended: Whether it has stopped, so that only its thread may still run it.
         is_stopping: Whether the loop cancels all of its tasks, or has.
         is_exiting: Whether the interpreter exits. Only daemon threads can be waiting
             then. They are not woken: each would print the traceback of its error.
@@ -50,6 +58,14 @@ class LoopThread:
         self.calls: set[OpenCall] = set()
         self.blocks: set[OpenBlock] = set()
         self.process: int = os.getpid()
+        self.turn: Lock = Lock()
+        self.claim: Lock = Lock()
+        self.has_tasks: bool = False
+        self.has_ended: bool = False
+        self._main: asyncio.Task[None] | None = None
+        self._runs_in: int | None = None
+        self._nudge = Event()
+        self._was_posted = False
         self.is_stopping: bool = False
         self.is_exiting: bool = False
         self._stopped = asyncio.Event()
@@ -62,8 +78,8 @@ class LoopThread:
 
     @property
     def is_current(self) -> bool:
-        """Whether the running thread is this one."""
-        return get_ident() == self._thread.ident
+        """Whether the loop runs in the running thread."""
+        return get_ident() == self._runs_in
 
     def start(self) -> None:
         """Start the thread.
@@ -82,8 +98,20 @@ class LoopThread:
 
     def _run(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
-                runner.run(self._until_stopped())
+            with self.turn:  # a caller may be faster
+                self._main = self.loop.create_task(self._until_stopped())
+                self._main.add_done_callback(lambda _: self.loop.stop())
+            while not self.has_ended:
+                self._nudge.wait()
+                self._nudge.clear()
+                with self.turn:
+                    # What stops it may have been meant for a turn that is over.
+                    while not (self.has_ended or self.claim.locked()):
+                        self.run_once()
+            with self.turn:
+                self._runs_in = get_ident()
+                with asyncio.Runner(loop_factory=lambda: self.loop):
+                    pass  # its end cancels all tasks, and closes the loop
         finally:
             # What was posted too late for the loop is answered here: each call is in
             # the set before it is posted.
@@ -97,7 +125,25 @@ class LoopThread:
         for block in list(self.blocks):
             with log_exceptions("leaving a block of a client that was closed"):
                 await block.abort()
-        self.is_stopping = True
+        self.is_stopping = self.has_ended = True
+
+    def run_once(self) -> None:
+        """Run the loop in this thread, which has the turn, until something stops it."""
+        self._runs_in, self._was_posted = get_ident(), False
+        try:
+            self.loop.run_forever()
+        finally:
+            self._runs_in = None
+
+    def leave_turn(self) -> None:
+        """Let the thread run the loop, if there is something to do; after a turn."""
+        is_idle = not (self.calls or self.blocks or self.has_tasks)
+        if self._was_posted or self.has_ended or not is_idle:
+            self._nudge.set()
+
+    def look_for_tasks(self) -> None:
+        """Set `has_tasks`; where the loop runs, or by the one that has the turn."""
+        self.has_tasks = bool(asyncio.all_tasks(self.loop) - {self._main})
 
     def post(self, function: Callable[[], object]) -> bool:
         """Call a function in the loop, soon; from any thread.
@@ -111,6 +157,11 @@ class LoopThread:
             self.loop.call_soon_threadsafe(function)
         except RuntimeError:  # the loop is closed
             return False
+        # Whoever has the turn calls it, or finds when it leaves that it was posted. Set
+        # only now: what was posted when a turn begins is called in it.
+        self._was_posted = True
+        if not self.turn.locked():
+            self._nudge.set()
         return True
 
     def end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:

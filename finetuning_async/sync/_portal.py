@@ -107,9 +107,11 @@ class Portal:
         """
         try:
             thread, inbox = self.thread(), SimpleQueue[Any]()
-            if not RELAYED.isdisjoint(kwargs):
+            has_callbacks = not RELAYED.isdisjoint(kwargs)
+            if has_callbacks:
                 relay(kwargs, thread, inbox)
-            return Call(thread, method(target, *args, **kwargs), inbox)
+            work = method(target, *args, **kwargs)
+            return Call(thread, work, inbox, has_callbacks=has_callbacks)
         finally:
             # A webhook's query is a secret, and a traceback may show this frame.
             del args, kwargs

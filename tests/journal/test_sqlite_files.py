@@ -428,6 +428,16 @@ def test_a_closed_store_opens_again_when_it_is_used(tmp_path: Path) -> None:
     store.close()
 
 
+def test_the_write_ahead_log_begins_anew_before_it_is_large(tmp_path: Path) -> None:
+    store, log = SQLiteStore(tmp_path / "j.db", "one"), tmp_path / "j.db-wal"
+    sizes = []
+    for group in range(6):
+        store.commit([insert(f"{group}-{number}", LYRICS) for number in range(15)])
+        sizes.append(log.stat().st_size)
+    assert sizes[2:] == [sizes[2]] * 4  # of 165 kB each: there was room in the file
+    store.close()
+
+
 def test_many_rows_are_read_in_bounded_memory(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "j.db")
     store.add(items(20_000))

@@ -410,7 +410,10 @@ def inserted(store: JournalStore, key: str, entry: Entry | None = None) -> Item:
 
 
 def test_an_item_is_inserted_with_its_entry(store: JournalStore) -> None:
-    entry = Entry(holder="h1", fence=3, seed=5)
+    # Equal to the last digit: that shows a call that it has added the entry.
+    entry = Entry(
+        state="sending", holder="h1", fence=3, seed=5, sent_at=1772474700.1234567
+    )
     item = inserted(store, "order-1", entry)
     assert (item.key, item.file, item.entry, item.name) == (
         "order-1",

@@ -303,6 +303,10 @@ async def test_a_journal_in_a_folder_that_is_none_sends_nothing(tmp_path: Path) 
         assert not emulator.ledger
 
 
+SEED = 5
+"""With a seed of its caller's, a create is committed as planned before it is sent."""
+
+
 class FullStore(MemoryStore):
     """Its disk is full from the n-th commit on."""
 
@@ -324,7 +328,7 @@ async def test_on_a_full_disk_nothing_is_sent(
     journal = MemoryJournal(new_store=lambda: FullStore(commits))
     async with emulated(journal=journal) as (emulator, client):
         with pytest.raises(JournalError, match="full"):
-            await client.generate("rain", idempotency_key="k")
+            await client.generate("rain", seed=SEED, idempotency_key="k")
         assert emulator.count(method="POST") == 0
 
 
@@ -335,24 +339,24 @@ async def test_what_a_full_disk_kept_of_a_failed_call_is_deleted_later() -> None
         for key in ("k", "again"):
             store.commits = 1
             with pytest.raises(JournalError, match="full"):
-                await client.generate(key, idempotency_key=key)
+                await client.generate(key, seed=SEED, idempotency_key=key)
         assert journal.states() == {"k": "planned", "again": "planned"}
         store.commits = -1
-        again = await client.generate("again", idempotency_key="again")
+        again = await client.generate("again", seed=SEED, idempotency_key="again")
         await anyio.sleep(10)
         await client.generate("other", idempotency_key="other")
         assert journal.states() == {"again": "completed", "other": "completed"}
         assert journal.item("again").entry.track_id == again.id
         store.commits = 1
         with pytest.raises(JournalError, match="full"):
-            await client.generate("last", idempotency_key="last")
+            await client.generate("last", seed=SEED, idempotency_key="last")
         store.commits = -1
     assert set(journal.states()) == {"again", "other"}  # closing deletes it as well
     assert len(emulator.ledger) == 2
 
 
 async def test_a_track_that_a_full_disk_did_not_take_is_found_by_its_key() -> None:
-    store = FullStore(2)
+    store = FullStore(1)
     journal = MemoryJournal(new_store=lambda: store)
     async with emulated(journal=journal) as (emulator, client):
         seen: list[str] = []
@@ -369,7 +373,7 @@ async def test_a_track_that_a_full_disk_did_not_take_is_found_by_its_key() -> No
 
 
 async def test_an_end_that_cannot_be_recorded_ends_no_wait() -> None:
-    journal = MemoryJournal(new_store=lambda: FullStore(3))
+    journal = MemoryJournal(new_store=lambda: FullStore(2))
     async with emulated(journal=journal) as (_, client):
         track = await client.generate("rain", idempotency_key="k")
         assert track.status == "completed"

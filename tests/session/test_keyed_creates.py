@@ -35,6 +35,7 @@ from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal import (
     Absent,
     Delete,
+    Item,
     JournalError,
     Restarted,
     Sending,
@@ -649,8 +650,7 @@ class SleepyStore(MemoryStore):
 
     def commit(self, changes: Sequence[Change]) -> list[Committed]:
         results = super().commit(changes)
-        updates = [change for change in changes if isinstance(change, Update)]
-        self.states += [update.entry.state for update in updates]
+        self.states += [item.entry.state for item in results if isinstance(item, Item)]
         if "sending" in self.states:
             self.slept = 3600.0
         return results

@@ -1,0 +1,183 @@
+"""The blocking client's event loop: it runs in a caller's thread if that is alone."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from finetuning_async import ClientClosedError, GenerationRequest
+from finetuning_async.emulator import Fault
+from finetuning_async.sync import Client
+from tests._served_emulator import served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from finetuning_async.emulator import Emulator
+
+LOOP_THREAD = "finetuning_async.sync"
+ME = "/v1/me"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[tuple[Emulator, str]]:
+    with served() as (emulator, url):
+        yield emulator, url
+
+
+@pytest.fixture
+def threads() -> list[str]:
+    """The names of the threads in which events came."""
+    return []
+
+
+@pytest.fixture
+def client(service: tuple[Emulator, str], threads: list[str]) -> Iterator[Client]:
+    emulator, url = service
+    emulator.clear_faults()
+
+    def note(_: object) -> None:
+        threads.append(threading.current_thread().name)
+
+    with Client(
+        emulator.api_key,
+        base_url=url,
+        rate_limits=emulator.rate_limits,
+        on_event=note,
+    ) as made:
+        yield made
+
+
+def test_a_caller_that_is_alone_runs_the_loop_itself(
+    client: Client, threads: list[str]
+) -> None:
+    client.me()
+    with ThreadPoolExecutor(1, thread_name_prefix="worker") as pool:
+        pool.submit(client.me).result()
+    assert set(threads) == {threading.current_thread().name, "worker_0"}
+
+
+def test_one_with_a_callback_does_not_since_that_may_block(
+    client: Client, threads: list[str]
+) -> None:
+    names = []
+
+    def on_submitted(_: object) -> None:
+        names.append(threading.current_thread().name)
+
+    client.generations.create("rain", on_submitted=on_submitted)
+    assert set(threads) == {LOOP_THREAD}
+    assert names == [threading.current_thread().name]
+
+
+def test_a_caller_that_leaves_hands_the_loop_on(
+    service: tuple[Emulator, str], client: Client, threads: list[str]
+) -> None:
+    emulator, _ = service
+    emulator.add_fault(Fault("slow_answer", ME, seconds=0.2))
+    emulator.add_fault(Fault("slow_answer", ME, seconds=0.6))
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.me)
+        time.sleep(0.1)  # the first one runs the loop by now
+        second = pool.submit(client.me)
+        first.result()
+        assert not second.done()
+        second.result(timeout=10)
+    assert threads[-1] == LOOP_THREAD
+    threads.clear()
+    client.me()
+    assert set(threads) == {threading.current_thread().name}
+
+
+def test_what_is_left_in_the_loop_goes_on_between_calls(
+    service: tuple[Emulator, str], client: Client
+) -> None:
+    emulator, _ = service
+    before = emulator.count(method="POST")
+    requests = [GenerationRequest(f"song {number}") for number in range(3)]
+    with client.generate_many(requests) as outcomes:
+        next(outcomes)
+        deadline = time.monotonic() + 10
+        while emulator.count(method="POST") < before + 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_the_loop_ends_also_in_a_turn_of_a_caller(
+    service: tuple[Emulator, str],
+) -> None:
+    emulator, url = service
+    client = Client(emulator.api_key, base_url=url)
+    client.me()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.wait_for_completion, "no-such-track")
+        time.sleep(0.1)  # it runs the loop by now
+        thread = client._portal.thread()
+        thread.end(client._target.aclose)  # as at the exit of the interpreter
+        with pytest.raises(ClientClosedError):
+            waiting.result(timeout=10)
+        thread.join(10)
+    assert not thread._thread.is_alive()
+
+
+def test_it_works_in_the_thread_of_a_trio_program(
+    client: Client, threads: list[str]
+) -> None:
+    async def main() -> str:
+        return str(client.me().tier)
+
+    assert trio.run(main) == "pro"
+    assert set(threads) == {LOOP_THREAD}
+
+
+class AlarmError(Exception):
+    """Raised by a signal handler."""
+
+
+@pytest.fixture
+def alarm() -> Iterator[Any]:
+    """Sets a handler of SIGALRM, and the seconds until it comes."""
+    before = signal.getsignal(signal.SIGALRM)
+
+    def set_alarm(handler: Any, seconds: float) -> None:
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    yield set_alarm
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_what_a_signal_handler_raises_ends_a_wait_and_nothing_else(
+    client: Client, alarm: Any
+) -> None:
+    def raise_error(*_: object) -> None:
+        raise AlarmError
+
+    waiting = client.generations.create("rain")
+    began = time.monotonic()
+    alarm(raise_error, 0.1)
+    with pytest.raises(AlarmError):
+        client.wait_for_completion("no-such-track")
+    assert time.monotonic() - began < 5.0
+    assert signal.getsignal(signal.SIGALRM) is raise_error
+    assert client.wait_for_completion(waiting).status == "completed"
+
+
+def test_a_signal_handler_that_raises_nothing_interrupts_nothing(
+    service: tuple[Emulator, str], client: Client, alarm: Any
+) -> None:
+    emulator, _ = service
+    seen: list[int] = []
+    emulator.add_fault(Fault("slow_answer", ME, seconds=0.5))
+    began = time.monotonic()
+    alarm(lambda number, _: seen.append(number), 0.1)
+    assert client.me().tier == "pro"
+    assert seen == [signal.SIGALRM]
+    assert time.monotonic() - began >= 0.5
