@@ -44,9 +44,11 @@ class Iteration(Iterator[T]):
     """
 
     def __init__(self, portal: Portal, items: AsyncGenerator[T]) -> None:
+        self._is_over = True
         self._portal = portal
         self._thread = portal.thread()
         self._items = items
+        self._is_over = False
 
     def __iter__(self) -> Self:
         return self
@@ -54,13 +56,20 @@ class Iteration(Iterator[T]):
     def __next__(self) -> T:
         item = self._portal.run(self._thread, next_of(self._items))
         if item is END:
+            self._is_over = True
             raise StopIteration
         return cast("T", item)
 
     def close(self) -> None:
         """End it. Another call does nothing."""
+        self._is_over = True
         with suppress(ClientClosedError):  # that has ended it
             self._portal.run(self._thread, _closed(self._items))
+
+    def __del__(self) -> None:
+        if not self._is_over:
+            # The loop closes the generator, so its thread has to run it.
+            self._thread.wake()
 
     def __enter__(self) -> Self:
         return self

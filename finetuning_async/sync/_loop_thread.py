@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from threading import Event, Lock, Thread, get_ident
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread, get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
 from finetuning_async._logging import log_exceptions
@@ -64,7 +66,8 @@ class LoopThread:
         self.has_ended: bool = False
         self._main: asyncio.Task[None] | None = None
         self._runs_in: int | None = None
-        self._nudge = Event()
+        # Unlike an event, the garbage collector may use it in the midst of another use.
+        self._nudges: SimpleQueue[None] = SimpleQueue()
         self._was_posted = False
         self.is_stopping: bool = False
         self.is_exiting: bool = False
@@ -102,8 +105,7 @@ class LoopThread:
                 self._main = self.loop.create_task(self._until_stopped())
                 self._main.add_done_callback(lambda _: self.loop.stop())
             while not self.has_ended:
-                self._nudge.wait()
-                self._nudge.clear()
+                self._wait_for_nudge()
                 with self.turn:
                     # What stops it may have been meant for a turn that is over.
                     while not (self.has_ended or self.claim.locked()):
@@ -139,7 +141,18 @@ class LoopThread:
         """Let the thread run the loop, if there is something to do; after a turn."""
         is_idle = not (self.calls or self.blocks or self.has_tasks)
         if self._was_posted or self.has_ended or not is_idle:
-            self._nudge.set()
+            self.wake()
+
+    def wake(self) -> None:
+        """Let the thread run the loop, once it may."""
+        if self.process == os.getpid():
+            self._nudges.put(None)
+
+    def _wait_for_nudge(self) -> None:
+        self._nudges.get()
+        with suppress(Empty):
+            while True:  # one turn is enough for all that have come
+                self._nudges.get_nowait()
 
     def look_for_tasks(self) -> None:
         """Set `has_tasks`; where the loop runs, or by the one that has the turn."""
@@ -161,7 +174,7 @@ class LoopThread:
         # only now: what was posted when a turn begins is called in it.
         self._was_posted = True
         if not self.turn.locked():
-            self._nudge.set()
+            self.wake()
         return True
 
     def end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:

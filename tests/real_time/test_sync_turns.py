@@ -13,11 +13,11 @@ import trio
 
 from finetuning_async import ClientClosedError, GenerationRequest
 from finetuning_async.emulator import Fault
-from finetuning_async.sync import Client
+from finetuning_async.sync import Client, Iteration
 from tests._served_emulator import served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Iterator
 
     from finetuning_async.emulator import Emulator
 
@@ -124,6 +124,22 @@ def test_the_loop_ends_also_in_a_turn_of_a_caller(
             waiting.result(timeout=10)
         thread.join(10)
     assert not thread._thread.is_alive()
+
+
+def test_an_iterator_that_is_dropped_ends_without_another_call(client: Client) -> None:
+    ended = threading.Event()
+
+    async def numbers() -> AsyncGenerator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            ended.set()
+
+    items = Iteration(client._portal, numbers())
+    assert next(items) == 1
+    del items
+    assert ended.wait(10)
 
 
 def test_it_works_in_the_thread_of_a_trio_program(
