@@ -35,4 +35,18 @@ class Equivalent:
         )
 
 
-EQUIVALENTS: Final[tuple[Equivalent, ...]] = ()
+EQUIVALENTS: Final = (
+    Equivalent(
+        "_submission/_submitter.py",
+        "if submission.gate is None or submission.attempts > 1:",
+        "if submission.gate is not None or submission.attempts > 1:",
+        "A permit that is free is taken at once on the longer way too, and a limiter"
+        " without slots gives it on both.",
+    ),
+    Equivalent(
+        "_submission/_submitter.py",
+        "and self._inflight.next_retry_at() <= submission.deadline",
+        "and self._inflight.next_retry_at() < submission.deadline",
+        "A retry in the very moment of the deadline has no time to be sent.",
+    ),
+)
