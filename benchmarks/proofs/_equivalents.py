@@ -61,4 +61,10 @@ EQUIVALENTS: Final = (
         "if self._responses[0] < now + 8 * self.per:",
         "What is dropped more often counts for nothing: it is older than 4 periods.",
     ),
+    Equivalent(
+        "_pacing/_sliding_window_counter.py",
+        "windows.update(t for t in recent if now - self.per < t <= now)",
+        "windows.update(t for t in recent if now - self.per <= t <= now)",
+        "A window that began a period ago weighs no more than the one that begins now.",
+    ),
 )
