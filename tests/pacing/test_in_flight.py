@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from finetuning_async import Event
 from finetuning_async._api import parsing
+from finetuning_async._event_hook import as_hook
 from finetuning_async._pacing import _in_flight
 from finetuning_async._pacing._in_flight import (
     LONGEST_TRACK,
@@ -98,7 +99,7 @@ async def test_an_end_is_reported_once_however_often_it_is_seen() -> None:
     in_flight, events = InFlight(), list[Event]()
     for track_id in ("a", "b", "a", "b"):
         track = parsing.generation_row({"id": track_id, "status": "completed"})
-        in_flight.observe_final(track, [events.append])
+        in_flight.observe_final(track, [as_hook(events.append)])
     assert [getattr(event, "generation_id", None) for event in events] == ["a", "b"]
 
 

@@ -155,8 +155,10 @@ async def test_only_its_waits_count_however_long_the_client_has_been_open() -> N
 
 async def test_waits_of_one_create_count_together() -> None:
     async with waiting(used=0) as at:
-        fault = {"status": 429, "code": "RATE_LIMITED", "retry_after": 20}
-        at.emulator.add_fault(Fault("status", CREATES, times=2, **fault))
+        fault: dict[str, Any] = {"status": 429, "code": "RATE_LIMITED"}
+        at.emulator.add_fault(
+            Fault("status", CREATES, times=2, retry_after=20, **fault)
+        )
         await at.start("mine", max_wait=30)
         await anyio.sleep(60)
         waited, _ = at.refused["mine"]
