@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import coverage
 
@@ -17,11 +18,18 @@ from benchmarks.proofs._forked_tests import run_forked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     import pytest
 
     from benchmarks.proofs._operators import Change
+
+
+BESIDE: Final = {
+    "submission": {"test_capacity", "test_load", "test_wait_bounds", "test_waiting"},
+    "pacing": {"test_estimates", "test_load"},
+    "journal": {"test_pure_parts", "test_journal_budgets", "test_keyed_creates"},
+}
+"""Files of tests in other folders that are about a wing."""
 
 
 class CoveringTests:
@@ -93,7 +101,7 @@ class CoveringTests:
     def of(self, change: Change) -> list[str]:
         """The tests that run a changed line, those soonest to tell first.
 
-        First those of the module's own wing, of them the shortest.
+        First those about the module's wing, of them the shortest.
         """
         lines = self._lines.get(change.file)
         if lines is None:
@@ -101,10 +109,10 @@ class CoveringTests:
         tests = lines.get(change.line, set()) | lines.get(0, set())
         if not tests:  # the inside of an expression may count for its first line
             tests = lines.get(change.first_line, set())
-        wing = f"tests/{change.wing}/"
 
         def promise(test: str) -> tuple[bool, float]:
-            return not test.startswith(wing), self.seconds[test]
+            path = Path(test.partition("::")[0])
+            return not is_about(change.wing, path), self.seconds[test]
 
         return sorted(tests - self._failing, key=promise)
 
@@ -126,6 +134,11 @@ class CoveringTests:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._package).as_posix()
+
+
+def is_about(wing: str, path: Path) -> bool:
+    """Whether a file of tests is about a wing."""
+    return path.parent.name == wing or path.stem in BESIDE.get(wing, ())
 
 
 def hash_of(path: Path) -> str:

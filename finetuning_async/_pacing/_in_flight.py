@@ -219,7 +219,7 @@ class InFlight:
 
     def is_seed_in_flight(self, kind: Kind, seed: int | None) -> bool:
         """Whether a create with this seed is in flight."""
-        return seed is not None and (kind, seed) in self._seeds_in_flight
+        return (kind, seed) in self._seeds_in_flight
 
     # Slots in the service's queue
 

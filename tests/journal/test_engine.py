@@ -27,6 +27,7 @@ from finetuning_async.journal import (
     Held,
     ItemFactory,
     Journal,
+    Lost,
     Pause,
     Rejected,
     Restarted,
@@ -37,6 +38,7 @@ from finetuning_async.journal import (
     step,
 )
 from finetuning_async.journal._engine import SEND_WITHIN
+from finetuning_async.journal._reconciliation import LAST_LOOK
 from finetuning_async.journal._store import MemoryStore
 from tests._emulated_client import emulated
 
@@ -290,6 +292,43 @@ async def test_one_accepted_within_the_grace_keeps_its_track() -> None:
         with anyio.move_on_after(1):
             await here.run()
         assert here.item.entry.state == "accepted"
+
+
+async def test_a_look_counts_for_what_was_lost_before_it_and_until_the_next() -> None:
+    async with world() as here:
+        here.store.add([ItemFactory().item(Row(request=GenerationRequest("snow")))])
+        reconciliation = here.engine.reconciliation
+
+        async def lose(seq: int, at: float) -> None:
+            for event in (Sending(seq, at=at), Lost(at, "no response")):
+                item = here.store.get(seq)
+                here.store.record(item, step(item.entry, event)[0])
+
+        async def reads(*seqs: int) -> int:
+            before = here.service.count(method="GET", path=CREATES)
+            await reconciliation.reconcile(*map(here.store.get, seqs))
+            return here.service.count(method="GET", path=CREATES) - before
+
+        await lose(1, at=await reconciliation.now())
+        await anyio.sleep(1)
+        assert await reads(1) > 0
+        assert await reads(1) == 0
+        looked_at = here.store.read_note(LAST_LOOK)
+        assert looked_at is not None
+        await lose(2, at=float(looked_at))
+        assert await reads(1, 2) > 0
+        await anyio.sleep(1)
+        assert await reads(1, 2) == 0
+        await anyio.sleep(here.engine.options.look_every)
+        assert await reads(1) > 0
+
+
+async def test_where_nothing_is_in_doubt_nothing_is_read() -> None:
+    async with world() as here:
+        await here.run(Action.WAIT)
+        reads = here.service.count(method="GET")
+        assert await here.engine.reconciliation.reconcile(here.item, at_once=True)
+        assert here.service.count(method="GET") == reads
 
 
 async def test_what_has_no_seed_is_held_and_nothing_is_read() -> None:

@@ -80,7 +80,8 @@ def check_retry_after(
 
 
 @pytest.mark.parametrize(
-    "wrong", [0, -1, True, 2.0, 2.5, float("nan"), float("inf"), "5", None, 10**400]
+    "wrong",
+    [0, -1, True, 2.0, 2.5, float("nan"), float("inf"), "5", None, 2**53 + 1, 10**400],
 )
 def test_credits_must_be_a_whole_number_of_at_least_one(wrong: Any) -> None:
     with pytest.raises(InvalidRequestError, match="credits must be a whole number"):
@@ -93,6 +94,11 @@ def test_credits_must_be_a_whole_number_of_at_least_one(wrong: Any) -> None:
 def test_a_period_must_be_seconds_above_zero(wrong: Any) -> None:
     with pytest.raises(InvalidRequestError, match="per must be a number of seconds"):
         Budget(1, per=wrong)
+
+
+def test_the_least_and_the_most_that_a_budget_takes() -> None:
+    assert Budget(1, per=0.5).remaining == 1
+    assert Budget(2**53).remaining == 2**53
 
 
 def test_a_budget_shows_what_it_is() -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from finetuning_async._pacing._dealer import Dealer
 from finetuning_async._pacing._fair_queue import FairQueue, surely_ahead
@@ -50,6 +50,24 @@ def deal_all(queue: FairQueue[Request]) -> list[Request]:
         queue.deal(head)
         dealt.append(head)
     return dealt
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.tuples(st.sampled_from([HIGH, NORMAL, LOW]), shares), max_size=30),
+    st.sampled_from([HIGH, NORMAL, LOW]),
+    shares,
+    st.integers(0, 5),
+)
+def test_as_many_go_before_the_last_of_several_that_join_as_was_said(
+    others: list[tuple[int, str | None]], rank: int, share: str | None, joined: int
+) -> None:
+    queue = queue_of(Request(*other) for other in others)
+    said = queue.ahead_of(rank, share, joined)
+    mine = [Request(rank, share) for _ in range(joined + 1)]
+    for each in mine:
+        queue.add(each)
+    assert deal_all(queue).index(mine[-1]) == said
 
 
 # Between the priorities.

@@ -5,6 +5,9 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
+from finetuning_async import Event
+from finetuning_async._api import parsing
+from finetuning_async._event_hook import as_hook
 from finetuning_async._pacing import _in_flight
 from finetuning_async._pacing._in_flight import (
     LONGEST_TRACK,
@@ -92,6 +95,14 @@ def test_tracks_that_are_never_read_are_forgotten_after_an_hour() -> None:
     assert len(in_flight.tracks) == LONGEST_TRACK / 60 + 1
 
 
+async def test_an_end_is_reported_once_however_often_it_is_seen() -> None:
+    in_flight, events = InFlight(), list[Event]()
+    for track_id in ("a", "b", "a", "b"):
+        track = parsing.generation_row({"id": track_id, "status": "completed"})
+        in_flight.observe_final(track, [as_hook(events.append)])
+    assert [getattr(event, "generation_id", None) for event in events] == ["a", "b"]
+
+
 def test_a_seed_is_shared_once_two_creates_with_it_are_in_flight() -> None:
     in_flight = InFlight()
     with in_flight.seed_in_flight("music", 1) as first:
@@ -105,6 +116,9 @@ def test_a_seed_is_shared_once_two_creates_with_it_are_in_flight() -> None:
             assert second.is_shared
             assert not other.is_shared
             assert not kind.is_shared
+            assert in_flight.is_seed_in_flight("music", 2)
+            assert not in_flight.is_seed_in_flight("music", None)
+            assert not in_flight.is_seed_in_flight("sound_effect", 1)
         assert first.is_shared
     assert not in_flight._seeds_in_flight
     with in_flight.seed_in_flight("sound_effect", None) as none:

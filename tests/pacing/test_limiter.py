@@ -264,6 +264,17 @@ async def test_a_create_refused_with_the_code_of_reads_closes_both_gates() -> No
     assert limiter.try_acquire("reads") is None
 
 
+async def test_a_route_of_unknown_budget_waits_for_the_later_gate() -> None:
+    limiter = limiter_of()
+    creates = await limiter.acquire("creates")
+    (await limiter.acquire("reads")).answered(refusal("RATE_LIMITED", 10))
+    creates.answered(refusal("GENERATION_RATE_LIMITED", 30))
+    now = anyio.current_time()
+    assert limiter.gate_opens("creates") - now >= 30
+    assert limiter.gate_opens("playlists") - now >= 30
+    assert 10 <= limiter.gate_opens("reads") - now < 30
+
+
 async def test_429s_that_name_no_time_back_off_exponentially() -> None:
     limiter = limiter_of(RateLimits())
     pauses = []

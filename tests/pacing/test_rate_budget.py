@@ -29,6 +29,17 @@ PER = 60.0
 START = 1000.0
 
 
+def test_what_was_not_sent_or_will_not_be_read_is_in_flight_no_more() -> None:
+    budget = RateBudget(RateLimit(10, per=PER), random.Random(1))
+    unsent, abandoned, read = (budget.send(START) for _ in range(3))
+    assert read.others_in_flight == 2
+    budget.on_unsent(unsent, START)
+    assert budget.send(START).others_in_flight == 2
+    budget.on_abandoned(abandoned, START, 0.0)
+    budget.on_response(read, START + 1, ResponseFacts(status=200))
+    assert budget.send(START + 1).others_in_flight == 1
+
+
 @attrs.define(eq=False)
 class Run:
     """One client that always wants to send, against one server; delays are random.

@@ -8,12 +8,14 @@ from math import inf
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._pacing._foreign_usage import ForeignUsage
 from finetuning_async._pacing._limits import RateLimit, RateLimits
 from finetuning_async._pacing._remaining_credit import RemainingCredit
 from finetuning_async._pacing._reservation import Reservation
 from finetuning_async._pacing._retry_after_gate import RetryAfterGate
+from finetuning_async._pacing._rule_set import RuleSet
 from finetuning_async._pacing._sliding_window_counter import SlidingWindowCounter
 
 PER = 60.0
@@ -375,3 +377,43 @@ def test_other_objects_are_refused_with_the_missing_attributes(value: object) ->
         RateLimits.of(value)
     with pytest.raises(InvalidRequestError, match=r"reads.*RateLimit"):
         RateLimits(reads=value)
+
+
+# all rules of one limit
+
+
+def refused_or_served(status: int, remaining: int) -> RuleSet:
+    """Rules of ten a minute after one request, with what its response said."""
+    rules = RuleSet(RateLimit(10, per=PER))
+    reservation = Reservation(1, 0.0, 0)
+    rules.on_sent(reservation)
+    facts = ResponseFacts(status=status, limit=10, remaining=remaining)
+    rules.on_response(reservation, 1.0, facts, 0)
+    return rules
+
+
+@pytest.mark.parametrize(
+    ("status", "remaining", "foreign"), [(202, 9, 0), (202, 6, 3), (429, 0, 10)]
+)
+def test_a_header_counts_an_accepted_request_and_not_a_refused_one(
+    status: int, remaining: int, foreign: int
+) -> None:
+    assert refused_or_served(status, remaining).foreign.count(1.0) == foreign
+
+
+def test_tokens_that_other_clients_hold_are_back_a_period_later() -> None:
+    rules = refused_or_served(202, 6)
+    times = rules.token_times(1.0)
+    assert len(times) == 10
+    assert [at for at in times if at <= 1.0] == times[:6]
+    assert times[6:9] == [rules.foreign.until] * 3
+    assert times[9] == pytest.approx(rules.foreign.until)
+
+
+def test_a_refusal_on_the_last_credit_shows_that_headers_promise_too_much() -> None:
+    credit = RemainingCredit(PER)
+    credit.on_response(sent(credit, 1), 1.0, 1)
+    assert credit.amount(1.0) == 1
+    credit.on_refused(sent(credit, 2, 1.0))
+    credit.on_response(sent(credit, 3, 70.0), 71.0, 9)
+    assert credit.amount(71.0) == 0

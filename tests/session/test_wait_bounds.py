@@ -153,6 +153,19 @@ async def test_only_its_waits_count_however_long_the_client_has_been_open() -> N
         assert at.sent() == {"mine"}
 
 
+async def test_waits_of_one_create_count_together() -> None:
+    async with waiting(used=0) as at:
+        fault: dict[str, Any] = {"status": 429, "code": "RATE_LIMITED"}
+        at.emulator.add_fault(
+            Fault("status", CREATES, times=2, retry_after=20, **fault)
+        )
+        await at.start("mine", max_wait=30)
+        await anyio.sleep(60)
+        waited, _ = at.refused["mine"]
+        assert waited == pytest.approx(20, abs=1)
+        assert not at.sent()
+
+
 async def test_a_full_queue_refuses_those_that_will_not_wait_for_a_track() -> None:
     service = Emulator(queue_size=3, generation_time=(100, 100))
     async with waiting(service, used=0) as at:

@@ -34,6 +34,11 @@ async def test_a_waiting_create_reports_its_place_and_its_start(
         assert reports[0].since == pytest.approx(reports[0].at, abs=0.01)
         assert all(abs(e.expected_start - sent_at) < 2 for e in reports)
         assert all(b.at - a.at > 0.999 for a, b in pairwise(reports))
+        # The nearer its start, the sooner the next report.
+        assert len(reports) > 9
+        assert all(
+            b.at - a.at < max(1.5, (sent_at - a.at) / 9) for a, b in pairwise(reports)
+        )
     lines = [r.message for r in caplog.records if "a create waited" in r.message]
     assert len(lines) == 6, "one for each of the five before it, and its own"
 
