@@ -40,6 +40,7 @@ _OWN: Final = ("custom_id", "idempotency_key", "type")
 _NUMBERS: Final = frozenset({"duration", "bpm", "seed"})
 _SWITCHES: Final = {"true": True, "false": False, "1": True, "0": False}
 _KNOWN: Final = {kind: frozenset(FIELDS[kind]) for kind in BATCH_REQUESTS}
+_COLUMNS: Final = frozenset(_OWN).union(*_KNOWN.values())
 
 
 def read_rows(
@@ -244,6 +245,11 @@ class _Reader:
             heads = [head.strip() for head in next(reader, [])]
             if len(set(heads)) < len(heads):
                 self._add_problem("line 1", "two columns have the same name")
+            if heads and not any(head in _COLUMNS for head in heads):
+                # No table of tracks, which must be said even if it has no other line.
+                what = f"must name the columns, such as tags, got {_short(heads[0])}"
+                self._add_problem("line 1", what)
+                return
             for cells in reader:
                 number = reader.line_num
                 if len(cells) > len(heads):

@@ -143,7 +143,8 @@ async def _process(settings: RunSettings, client: AsyncClient, batch: Batch) -> 
     added = await batch.add_rows(settings.rows())
     view = _view(settings, client, batch)
     if settings.source is not None:
-        view.note(f"{added.new} new rows, {added.known} known")
+        empty = "" if added.new or added.known else ": the input is empty"
+        view.note(f"{added.new} new rows, {added.known} known{empty}")
     async with view, background_task(view.refresh_regularly):
         async for item in batch.run():
             view.ended(item)

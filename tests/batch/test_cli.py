@@ -113,6 +113,12 @@ def test_a_batch_is_made_and_exits_with_zero(
     assert (status.exit_code, data(status)) == (0, data(ran))
 
 
+def test_an_empty_input_is_said_to_be_empty(finetuning: Run) -> None:
+    ran = finetuning("run", "-", "--out", "a", stdin="\n")
+    assert ran.exit_code == 0, ran.stderr
+    assert "0 new rows, 0 known: the input is empty" in ran.stderr
+
+
 def test_rows_can_come_from_stdin_and_tags_are_written(
     finetuning: Run, tmp_path: Path
 ) -> None:

@@ -191,6 +191,13 @@ def test_an_invalid_csv_is_reported() -> None:
     assert "got 'fast'" in problems("tags,bpm\nx,fast\n")[0]
 
 
+@pytest.mark.parametrize("rest", ["", "y\n"])
+def test_a_text_that_is_no_table_of_tracks_is_refused(rest: str) -> None:
+    (problem,) = problems(f"some notes\n{rest}")
+    expected = "line 1: must name the columns, such as tags, got 'some notes'"
+    assert problem == expected
+
+
 def test_problems_are_collected_up_to_a_limit() -> None:
     assert len(problems('{"tags": ""}\n' * 5000)) == 1000
 
