@@ -133,7 +133,8 @@ class AsyncClient(TrackMethods):
         playlists: list, get, add_tracks, remove_tracks, move_tracks.
 
     Raises:
-        InvalidRequestError: An option is out of its range, or there is no API key.
+        InvalidRequestError: An option is out of its range, or there is no API key. It
+            is a `TypeError` as well if there is no such option.
     """
 
     @known_options_only
@@ -353,7 +354,8 @@ class AsyncClient(TrackMethods):
             journal: That of the client, which all its views share.
 
         Raises:
-            InvalidRequestError: There is no such option, or a value is out of range.
+            InvalidRequestError: A value is out of range. It is a `TypeError` as well if
+                there is no such option.
         """
         from finetuning_async._session import read_secrets
 
