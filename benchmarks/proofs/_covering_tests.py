@@ -52,7 +52,10 @@ class CoveringTests:
 
     def measure(self, path: Path, items: list[pytest.Item]) -> None:
         """Measure the tests of a file, if that has not been done."""
-        name = f"{path.parent.name}-{path.stem}-{hash_of(path)[:12]}"
+        # The text may have changed since the tests were collected.
+        ids = "".join(item.nodeid for item in items)
+        digest = hashlib.sha256(path.read_bytes() + ids.encode()).hexdigest()
+        name = f"{path.parent.name}-{path.stem}-{digest[:12]}"
         record_path = self._folder / f"{name}.json"
         if not record_path.exists():
             record = self._measured(items, self._folder / f"{name}.coverage")

@@ -37,6 +37,12 @@ class Equivalent:
 
 EQUIVALENTS: Final = (
     Equivalent(
+        "_downloads/_download.py",
+        "while self.received < goal and len(self.batch) < MAX_CHUNKS:",
+        "while self.received <= goal and len(self.batch) < MAX_CHUNKS:",
+        "The same bytes are written, at most one chunk more at a time.",
+    ),
+    Equivalent(
         "_submission/_submitter.py",
         "if submission.gate is None or submission.attempts > 1:",
         "if submission.gate is not None or submission.attempts > 1:",

@@ -12,7 +12,10 @@ from hypothesis import given, settings, strategies as st
 from mutagen.mp3 import MP3
 
 from finetuning_async import APIResponseError, InvalidRequestError
-from finetuning_async._downloads import _id3, find_problems
+from finetuning_async._api import parsing
+from finetuning_async._downloads import _id3, _mp3_check, find_problems
+from finetuning_async._downloads._file_names import LONGEST_SLUG, slug
+from finetuning_async._downloads._finish import track_facts
 from finetuning_async.emulator import Emulator
 from tests._emulated_client import emulated
 
@@ -113,6 +116,33 @@ def test_silence_is_told_from_sound_in_every_format(rate: int, channels: int) ->
     assert find_problems(b"ID3\x03\0\0\0\0\0\x02ab" + loud, 1.0) == []
     quiet = encode(1, rate=rate, channels=channels, silent=True)
     assert find_problems(quiet, 1.0) == ["is silent"]
+    assert find_problems(with_checksums(loud), 1.0) == []
+    assert find_problems(with_checksums(quiet), 1.0) == ["is silent"]
+
+
+def with_checksums(audio: bytes) -> bytes:
+    """The same frames, each with two bytes of a checksum after its header."""
+    changed, at = b"", 0
+    while (frame := _mp3_check._frame(audio, at)) is not None:
+        one = audio[at : at + frame.size]
+        at += frame.size
+        header = bytes([one[0], one[1] & 0xFE, *one[2:4]])
+        changed += header + b"\xff\xff" + one[4:-2]
+    return changed
+
+
+@pytest.mark.parametrize(("title", "said"), [("Waltz", "Waltz"), (None, "rain")])
+def test_a_track_without_a_title_is_called_by_its_prompt(
+    title: str | None, said: str
+) -> None:
+    row = {"id": "gen_1", "title": title, "prompt": "rain"}
+    assert track_facts(parsing.generation_row(row))["title"] == said
+
+
+def test_a_long_name_is_not_cut_between_a_letter_and_its_marks() -> None:
+    start = "a" * (LONGEST_SLUG - 2)
+    assert slug(f"{start}x\u0301 and more") == f"{start}x\u0301"
+    assert slug(f"{start}ax\u0301 and more") == f"{start}a"
 
 
 @given(st.binary(max_size=80), st.integers(0, 4000))

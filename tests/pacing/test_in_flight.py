@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
 
-from finetuning_async import Event
+import anyio
+import attrs
+import pytest
+
+from finetuning_async import Event, GenerationEnded
 from finetuning_async._api import parsing
 from finetuning_async._event_hook import as_hook
 from finetuning_async._pacing import _in_flight
@@ -15,9 +18,6 @@ from finetuning_async._pacing._in_flight import (
     QueueSlot,
     TrackInProgress,
 )
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def track(at: float = 0.0) -> TrackInProgress:
@@ -93,6 +93,19 @@ def test_tracks_that_are_never_read_are_forgotten_after_an_hour() -> None:
         in_flight.take_slot(request)
         in_flight.on_accepted(str(number), track(at=number * 60.0))
     assert len(in_flight.tracks) == LONGEST_TRACK / 60 + 1
+
+
+async def test_an_end_is_reported_with_the_seconds_since_the_acceptance() -> None:
+    in_flight, events = InFlight(), list[Event]()
+    await anyio.sleep(100)
+    accepted = attrs.evolve(track(anyio.current_time()), hook=as_hook(events.append))
+    in_flight.on_accepted("a", accepted)
+    await anyio.sleep(30)
+    ended = parsing.generation_row({"id": "a", "status": "completed"})
+    in_flight.observe_final(ended)
+    (event,) = events
+    assert isinstance(event, GenerationEnded)
+    assert event.duration == pytest.approx(30)
 
 
 async def test_an_end_is_reported_once_however_often_it_is_seen() -> None:

@@ -112,6 +112,12 @@ def test_what_fitted_before_others_filled_the_queue_counts_no_more() -> None:
     for in_progress in range(1, 11):
         queue.on_sent()
         queue.on_accepted(in_progress)
+    for _ in range(MAX_PROBES):
+        queue.on_sent()
+    assert queue.opens_at(9 - MAX_PROBES) == -inf, "ten fitted before"
+    assert queue.opens_at(10 - MAX_PROBES) == inf
+    for _ in range(MAX_PROBES):
+        queue.on_other_outcome()
     queue.on_sent()
     queue.on_refused(100.0, 0)  # ours have ended: it is full of others' tracks
     queue.on_sent()

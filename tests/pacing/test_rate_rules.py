@@ -379,6 +379,16 @@ def test_other_objects_are_refused_with_the_missing_attributes(value: object) ->
         RateLimits(reads=value)
 
 
+def test_a_period_may_be_less_than_a_second() -> None:
+    assert RateLimit(1, per=0.5).per == 0.5
+
+
+def test_a_queue_may_hold_a_single_track() -> None:
+    assert RateLimits(queue=1).queue == 1
+    with pytest.raises(InvalidRequestError, match="queue must be"):
+        RateLimits(queue=0)
+
+
 # all rules of one limit
 
 
