@@ -67,7 +67,6 @@ LONG = frozenset(
         "test_redis_gone",
         "test_shared_polling",
         "test_short_waits",
-        "test_suites",
     }
 )
 """Files of tests that take minutes together."""
