@@ -60,13 +60,7 @@ they work; they go beside the others."""
 
 LONG = frozenset(
     {
-        "test_batch_kill",
-        "test_job_queues",
-        "test_list_down",
         "test_process_limits",
-        "test_redis_gone",
-        "test_shared_polling",
-        "test_short_waits",
     }
 )
 """Files of tests that take minutes together."""
