@@ -1,7 +1,7 @@
 """Every async test runs twice, on asyncio and on trio, under a clock that jumps.
 
-The longest tests, and those of `LONG`, run with ``pytest --long`` only: each proves
-with programs, on the real clock, what others of the suite show in less time.
+The longest tests, marked ``long``, run with ``pytest --long`` only: each proves with
+programs, on the real clock, what others of the suite show in less time.
 """
 
 from __future__ import annotations
@@ -61,21 +61,6 @@ SHARING = (
 they work; they go beside the others."""
 
 
-LONG = frozenset(
-    {
-        "test_batch_kill",
-        "test_job_queues",
-        "test_list_down",
-        "test_process_limits",
-        "test_redis_gone",
-        "test_shared_polling",
-        "test_short_waits",
-        "test_suites",
-    }
-)
-"""Files of tests that take minutes together."""
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long", action="store_true", help="run the longest tests as well"
@@ -93,8 +78,6 @@ def pytest_collection_modifyitems(
 ) -> None:
     """Mark what runs on the real clock, and keep it in two workers, one by one."""
     for item in items:
-        if item.path.stem in LONG:
-            item.add_marker(pytest.mark.long)
         if not REAL_TIME.isdisjoint(item.path.parts):
             item.add_marker(pytest.mark.real_time)
             shares = any(word in item.path.name for word in SHARING)

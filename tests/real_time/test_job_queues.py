@@ -206,6 +206,7 @@ def pauses(folder: Path) -> list[float]:
     return [second - first for first, second, *_ in moments.values()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("jobs", ["postgres", "redis"])
 async def test_saq_workers_make_a_batch_while_one_is_killed(
     tmp_path: Path, database_url: str, jobs: str, request: pytest.FixtureRequest
@@ -226,6 +227,7 @@ async def test_saq_workers_make_a_batch_while_one_is_killed(
             await check(tmp_path, emulator, journal)
 
 
+@pytest.mark.long
 async def test_saq_runs_a_job_again_when_its_item_asks_for_it(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -263,6 +265,7 @@ async def test_celery_runs_a_job_again_when_its_item_asks_for_it(
         assert min(pauses(tmp_path)) >= 1.3
 
 
+@pytest.mark.long
 async def test_celery_workers_make_a_batch_while_one_is_killed(
     tmp_path: Path, redis_url: str
 ) -> None:
@@ -280,6 +283,7 @@ async def test_celery_workers_make_a_batch_while_one_is_killed(
             await check(tmp_path, emulator, journal)
 
 
+@pytest.mark.long
 async def test_a_batch_whose_broker_is_lost_is_queued_again(tmp_path: Path) -> None:
     program = CELERY + CELERY_IN_ONE_PROCESS
     async with service(tmp_path) as (emulator, env):

@@ -85,6 +85,7 @@ def in_threads(emulator: Emulator, url: str, backends: list[str], many: int) -> 
     return monotonic() - begun
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_an_event_loop_for_each_call_causes_no_429(backend: str) -> None:
     with service() as (emulator, url):
@@ -99,6 +100,7 @@ def test_an_event_loop_for_each_call_causes_no_429(backend: str) -> None:
 @pytest.mark.parametrize(
     "backends", [["asyncio"] * 8, ["asyncio", "trio"] * 4], ids=["asyncio", "mixed"]
 )
+@pytest.mark.long
 def test_eight_threads_with_a_loop_each_are_as_fast_as_one(backends: list[str]) -> None:
     with service() as (emulator, url):
         took = in_threads(emulator, url, backends, 4)

@@ -43,7 +43,13 @@ def anyio_backend() -> str:
     return "asyncio"  # needed by the emulator on a port and by redis
 
 
-@pytest.fixture(params=["file", "redis", "postgres"])
+@pytest.fixture(
+    params=[
+        "file",
+        pytest.param("redis", marks=pytest.mark.long),
+        pytest.param("postgres", marks=pytest.mark.long),
+    ]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealStore]:
     if request.param == "file":
         yield RealFile(tmp_path)

@@ -122,24 +122,31 @@ async def test_short_waits_in_a_row_get_a_look_each() -> None:
         assert (await client.wait_for_completion("a", timeout=0.3)).is_final
 
 
-@pytest.mark.parametrize("before", [0.02, 0.05, 0.1, 0.25])
-async def test_a_track_that_ends_just_before_the_deadline_is_returned(
-    before: float,
-) -> None:
-    async with served() as (server, client):
-        server.ends_at = anyio.current_time() + 1.0 - before
-        assert (await client.wait_for_completion("a", timeout=1.0)).is_final
+async def test_a_track_that_ends_just_before_the_deadline_is_returned() -> None:
+    async def wait(before: float) -> None:
+        async with served() as (server, client):
+            server.ends_at = anyio.current_time() + 1.0 - before
+            track = await client.wait_for_completion("a", timeout=1.0)
+            assert track.is_final, before
+
+    async with anyio.create_task_group() as group:
+        for before in (0.02, 0.05, 0.1, 0.25):
+            group.start_soon(wait, before)
 
 
-@pytest.mark.parametrize("drips", [False, True])
-async def test_a_look_at_the_deadline_gets_one_second(*, drips: bool) -> None:
-    async with served() as (server, client):
-        server.drips = drips
-        server.hangs = set() if drips else {1, 2, 3, 4}
-        text, took = await timed_out(client, 0.3)
-        assert "still in progress" not in text
-        assert "has had no response" in text
-        assert 1.2 < took < 1.7
+async def test_a_look_at_the_deadline_gets_one_second() -> None:
+    async def wait(drips: bool) -> None:
+        async with served() as (server, client):
+            server.drips = drips
+            server.hangs = set() if drips else {1, 2, 3, 4}
+            text, took = await timed_out(client, 0.3)
+            assert "still in progress" not in text
+            assert "has had no response" in text
+            assert 1.2 < took < 1.7
+
+    async with anyio.create_task_group() as group:
+        for drips in (False, True):
+            group.start_soon(wait, drips)
 
 
 async def test_the_one_look_gets_the_whole_request_timeout() -> None:
@@ -181,23 +188,26 @@ async def test_a_wait_without_a_look_says_why() -> None:
         assert "last read failed" in text
 
 
-@pytest.mark.parametrize(
-    "refusal",
-    [
-        (403, b"<html><title>Attention Required! | Cloudflare</title></html>"),
-        (404, b'{"error": {"code": "NOT_FOUND", "message": "Generation not found"}}'),
-    ],
-    ids=["a gateway's 403", "a 404"],
+REFUSALS = (
+    (403, b"<html><title>Attention Required! | Cloudflare</title></html>"),
+    (404, b'{"error": {"code": "NOT_FOUND", "message": "Generation not found"}}'),
 )
-async def test_a_single_refusal_ends_no_wait(refusal: tuple[int, bytes]) -> None:
-    async with served() as (server, client):
-        server.ends_at = anyio.current_time() + 1.0
 
-        async def refuse() -> None:
-            await anyio.sleep(0.5)
-            server.refusals.append(refusal)
 
-        async with anyio.create_task_group() as group:
-            group.start_soon(refuse)
-            assert (await client.wait_for_completion("a", timeout=20)).is_final
-        assert not server.refusals
+async def test_a_single_refusal_ends_no_wait() -> None:
+    async def wait(refusal: tuple[int, bytes]) -> None:
+        async with served() as (server, client):
+            server.ends_at = anyio.current_time() + 1.0
+
+            async def refuse() -> None:
+                await anyio.sleep(0.5)
+                server.refusals.append(refusal)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(refuse)
+                assert (await client.wait_for_completion("a", timeout=20)).is_final
+            assert not server.refusals
+
+    async with anyio.create_task_group() as group:
+        for refusal in REFUSALS:  # a gateway's, and the service's
+            group.start_soon(wait, refusal)

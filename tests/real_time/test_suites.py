@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 import pytest
 
 from tests.release._examples import examples
@@ -85,42 +87,41 @@ def run(folder: Path, *options: str, **files: str) -> tuple[dict[str, int], str]
     return counts, ran.stdout + ran.stderr
 
 
-@pytest.mark.parametrize("conftest", ["", WITH_A_BACKEND], ids=["plain", "documented"])
-@pytest.mark.parametrize(
-    ("mark", "mode"),
-    [(ASYNCIO, "strict"), (IN_A_MODULES_LOOP, "strict"), ("", "auto")],
-    ids=["strict", "module", "auto"],
-)
-def test_the_fixtures_work_under_pytest_asyncio(
-    mark: str, mode: str, conftest: str, tmp_path: Path
-) -> None:
+Outcomes = dict[str, int]
+
+
+@attrs.frozen
+class Ran:
+    """Several suites that ran in one process, each in a folder of its own.
+
+    Attributes:
+        outcomes: For each of them the number of its tests by outcome.
+        said: The output of pytest.
+        took: Seconds for all.
+    """
+
+    outcomes: dict[str, Outcomes]
+    said: str
+    took: float
+
+
+def run_together(folder: Path, mode: str, **suites: tuple[str, str]) -> Ran:
+    """Run suites that share pytest-asyncio's mode: for each its conftest and tests."""
+    for name, (conftest, test) in suites.items():
+        (folder / name).mkdir()
+        (folder / name / "conftest.py").write_text(conftest, encoding="utf-8")
+        (folder / name / f"test_{name}.py").write_text(test, encoding="utf-8")
     began = time.monotonic()
-    counts, said = run(
-        tmp_path,
-        *("-o", f"asyncio_mode={mode}"),
-        conftest=USES_THE_FIXTURES + conftest,
-        test_it=TESTS.replace("MARK", mark),
-    )
-    assert counts == {"passed": 3}, said
-    assert time.monotonic() - began < 30
+    options = ("-v", "-o", f"asyncio_mode={mode}")
+    _, said = run(folder, *options, conftest=USES_THE_FIXTURES)
+    took = time.monotonic() - began
+    outcomes: dict[str, Outcomes] = {name: {} for name in suites}
+    for name, outcome in re.findall(r"^(\w+)/\S+::\S+ ([A-Z]+) ", said, re.MULTILINE):
+        outcomes[name][outcome] = outcomes[name].get(outcome, 0) + 1
+    return Ran(outcomes, said, took)
 
 
-def test_the_fixtures_work_under_anyios_plugin_beside_pytest_asyncio(
-    tmp_path: Path,
-) -> None:
-    usual = "async def test_one_without"
-    counts, said = run(
-        tmp_path,
-        conftest=USES_THE_FIXTURES + WITH_A_BACKEND,
-        test_it=TESTS.replace("MARK", ANYIO).partition(usual)[0],
-    )
-    assert counts == {"passed": 4}, said
-
-
-def test_a_users_fixture_may_use_them_under_pytest_asyncio(
-    tmp_path: Path,
-) -> None:
-    own = """
+USERS_FIXTURE: Final = """
 import pytest_asyncio
 
 @pytest_asyncio.fixture
@@ -130,23 +131,78 @@ async def track(client):
 async def test_it(client, track):
     assert (await client.generations.get(track.id)).status == "completed"
 """
-    mode = ("-o", "asyncio_mode=auto")
-    counts, said = run(tmp_path, *mode, conftest=USES_THE_FIXTURES, test_it=own)
-    assert counts == {"passed": 1}, said
+OF_ANYIO: Final = TESTS.replace("MARK", ANYIO).partition("async def test_one_without")[
+    0
+]
+
+
+def written_for_anyio(fixture: str) -> str:
+    """A test that anyio's plugin runs, with one fixture."""
+    return f"import pytest\n{ANYIO}\nasync def test_it({fixture}): ...\n"
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    in_a_loop, by_itself = (
+        TESTS.replace("MARK", mark) for mark in (IN_A_MODULES_LOOP, ASYNCIO)
+    )
+    return run_together(
+        tmp_path_factory.mktemp("strict"),
+        "strict",
+        strict_plain=("", by_itself),
+        strict_documented=(WITH_A_BACKEND, by_itself),
+        module_plain=("", in_a_loop),
+        module_documented=(WITH_A_BACKEND, in_a_loop),
+        anyio=(WITH_A_BACKEND, OF_ANYIO),
+        clock=("", written_for_anyio("jumping_clock")),
+    )
+
+
+@pytest.fixture(scope="module")
+def auto(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    tests = TESTS.replace("MARK", "")
+    return run_together(
+        tmp_path_factory.mktemp("auto"),
+        "auto",
+        auto_plain=("", tests),
+        auto_documented=(WITH_A_BACKEND, tests),
+        users=("", USERS_FIXTURE),
+        both=(WITH_A_BACKEND, written_for_anyio("client")),
+    )
+
+
+@pytest.mark.parametrize("conftest", ["plain", "documented"])
+@pytest.mark.parametrize("mode", ["strict", "module", "auto"])
+def test_the_fixtures_work_under_pytest_asyncio(
+    mode: str, conftest: str, request: pytest.FixtureRequest
+) -> None:
+    ran: Ran = request.getfixturevalue("auto" if mode == "auto" else "strict")
+    assert ran.outcomes[f"{mode}_{conftest}"] == {"PASSED": 3}, ran.said
+    assert ran.took < 30
+
+
+def test_the_fixtures_work_under_anyios_plugin_beside_pytest_asyncio(
+    strict: Ran,
+) -> None:
+    assert strict.outcomes["anyio"] == {"PASSED": 4}, strict.said
+
+
+def test_a_users_fixture_may_use_them_under_pytest_asyncio(auto: Ran) -> None:
+    assert auto.outcomes["users"] == {"PASSED": 1}, auto.said
 
 
 def test_a_test_that_both_plugins_would_run_is_rejected_with_one_sentence(
-    tmp_path: Path,
+    auto: Ran,
 ) -> None:
-    counts, said = run(
-        tmp_path,
-        *("-o", "asyncio_mode=auto"),
-        conftest=USES_THE_FIXTURES + WITH_A_BACKEND,
-        test_it="import pytest\n" + ANYIO + "\nasync def test_it(client): ...\n",
-    )
-    assert counts == {"errors": 2}, said
-    assert said.count('set asyncio_mode = "strict", or remove its anyio_backend') == 2
-    assert "Traceback" not in said
+    assert auto.outcomes["both"] == {"ERROR": 2}, auto.said
+    sentence = 'set asyncio_mode = "strict", or remove its anyio_backend'
+    assert auto.said.count(sentence) == 2
+    assert "Traceback" not in auto.said
+
+
+def test_the_fixture_refuses_a_backend_whose_clock_does_not_jump(strict: Ran) -> None:
+    assert strict.outcomes["clock"] == {"ERROR": 2}, strict.said
+    assert strict.said.count("needs return jumping_backend(...) from the fixture") == 2
 
 
 def test_fixtures_that_are_only_imported_are_rejected_under_pytest_asyncio(
@@ -206,12 +262,3 @@ def test_the_suites_of_the_guide_run_and_need_no_extra(
         test_it=test,
     )
     assert counts == {"passed": passed}, said
-
-
-def test_the_fixture_refuses_a_backend_whose_clock_does_not_jump(
-    tmp_path: Path,
-) -> None:
-    test = "import pytest\n" + ANYIO + "\nasync def test_it(jumping_clock): ...\n"
-    counts, said = run(tmp_path, conftest=USES_THE_FIXTURES, test_it=test)
-    assert counts == {"errors": 2}, said
-    assert said.count("needs return jumping_backend(...) from the fixture") == 2
