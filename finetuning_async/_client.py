@@ -15,8 +15,9 @@ from finetuning_async._errors import InvalidRequestError
 from finetuning_async._http import DEFAULT_TIMEOUT
 from finetuning_async._logging import set_up_logging
 from finetuning_async._pacing import DEFAULT_LIMITS
-from finetuning_async._resources import TrackMethods
+from finetuning_async._resources import TrackMethods, known_options_only
 from finetuning_async._runtime import run_to_completion
+from finetuning_async._types import NOT_GIVEN
 
 if TYPE_CHECKING:
     import os
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
         Session,
         Settings,
     )
-    from finetuning_async._types import Kind, Priority
+    from finetuning_async._types import Kind, NotGiven, Priority
     from finetuning_async.journal import JournalBackend
 
 
@@ -74,7 +75,8 @@ class AsyncClient(TrackMethods):
         request_timeout: Seconds for one attempt, from sending to the end of the
             response; or a ``Timeout`` of httpx or httpx2, whose longest part bounds the
             whole attempt; `None` for no limit. The default is 30 s, of which each step
-            of connecting may take 5 s.
+            of connecting may take 5 s. For how all timeouts relate see
+            ``guides/timeouts.md`` (``finetuning guide timeouts``).
         max_retries: How often a failed attempt is retried, at least 0; only failures
             that cannot have cost anything are. With 0, a 429 is raised at once as well.
         max_retry_wait: Seconds; the longest pause that a 429 may ask for. If it asks
@@ -134,6 +136,7 @@ class AsyncClient(TrackMethods):
         InvalidRequestError: An option is out of its range, or there is no API key.
     """
 
+    @known_options_only
     def __init__(
         self,
         api_key: str | None = None,
@@ -297,41 +300,86 @@ class AsyncClient(TrackMethods):
         if self._journal is not None:
             await self._journal.aclose()
 
-    def with_options(self, **overrides: Any) -> AsyncClient:
+    @known_options_only
+    def with_options(
+        self,
+        *,
+        api_key: str | NotGiven | None = NOT_GIVEN,
+        base_url: str | NotGiven | None = NOT_GIVEN,
+        request_timeout: (
+            float | httpx.Timeout | HTTPTimeout | NotGiven | None
+        ) = NOT_GIVEN,
+        max_retries: int | NotGiven = NOT_GIVEN,
+        max_retry_wait: float | NotGiven = NOT_GIVEN,
+        rate_limits: RateLimits | SupportsRateLimits | NotGiven | None = NOT_GIVEN,
+        rate_limiter: RateLimiter | Literal["shared"] | NotGiven | None = NOT_GIVEN,
+        on_event: Callable[[Event], object] | NotGiven | None = NOT_GIVEN,
+        headers: Mapping[str, str] | NotGiven | None = NOT_GIVEN,
+        priority: Priority | NotGiven = NOT_GIVEN,
+        share: str | NotGiven | None = NOT_GIVEN,
+        max_wait: float | NotGiven | None = NOT_GIVEN,
+        budget: Budget | NotGiven | None = NOT_GIVEN,
+        journal: (
+            str | os.PathLike[str] | JournalBackend | NotGiven | None
+        ) = NOT_GIVEN,
+    ) -> AsyncClient:
         """A lightweight view of this client with other options.
 
-        A view shares the connections, the poll loop, the rate limits and the journal;
-        with another `api_key` or `base_url` it has rate limits of its own, and with
-        another account a part of its own in the journal. Closing the client or any view
-        closes them all.
+        Each is as for the constructor; one that is not given stays as it is. A view
+        shares the connections, the poll loop, the rate limits and the journal; with
+        another `api_key` or `base_url` it has rate limits of its own, and with another
+        account a part of its own in the journal. Closing the client or any view closes
+        them all. So `http_client`, `proxy`, `verify` and `trust_env` cannot be changed.
 
         Each account takes 16 KiB. With thousands of accounts garbage collection takes a
         fifth of the CPU time; ``gc.set_threshold(10_000)`` at the start of the program
         avoids most of it.
 
         Args:
-            overrides: Any option of the constructor except `http_client`, `proxy`,
-                `verify` and `trust_env`, which belong to the shared connections. A
-                `journal` must be the client's own.
+            api_key: The API key; `None` for that of the environment.
+            base_url: The URL of the service; `None` for that of the environment.
+            request_timeout: Seconds for one attempt; `None` for no limit.
+            max_retries: How often a failed attempt is retried, at least 0.
+            max_retry_wait: Seconds; the longest pause that a 429 may ask for.
+            rate_limits: What the account may send; `None` turns rate limiting off.
+            rate_limiter: Shares the rate limits with other clients or programs.
+            on_event: A plain function, called with each `Event` of the view.
+            headers: Extra headers of each request, in place of the client's.
+            priority: ``high``, ``normal`` or ``low``.
+            share: For whom the creates are, 1 to 255 characters.
+            max_wait: Seconds that a create may wait; `None` for no limit.
+            budget: The most credits that may be spent; for a `share`, on top of the
+                account's.
+            journal: That of the client, which all its views share.
 
         Raises:
             InvalidRequestError: There is no such option, or a value is out of range.
         """
         from finetuning_async._session import read_secrets
 
-        problem = read_secrets(overrides)
+        given: dict[str, Any] = {
+            "api_key": api_key, "base_url": base_url, "headers": headers,
+            "request_timeout": request_timeout, "max_retries": max_retries,
+            "max_retry_wait": max_retry_wait, "rate_limits": rate_limits,
+            "rate_limiter": rate_limiter, "on_event": on_event, "journal": journal,
+            "priority": priority, "share": share, "max_wait": max_wait,
+            "budget": budget,
+        }  # fmt: skip # one option per line would double the method
+        del api_key, headers, journal  # secrets, and a traceback may show this frame
+        for name in [name for name, value in given.items() if value is NOT_GIVEN]:
+            del given[name]
+        problem = read_secrets(given)
         if problem is not None:
             raise InvalidRequestError.hidden(*problem)
-        journal = overrides.pop("journal", self._journal)
-        is_ours = journal is self._journal
-        if not is_ours and (journal is None or not journal.is_same(self._journal)):
+        own = given.pop("journal", self._journal)
+        if own is not self._journal and (own is None or not own.is_same(self._journal)):
             raise InvalidRequestError.hidden(
                 "journal",
                 "that of the client, which all its views share; for another journal"
                 " make another AsyncClient",
             )
         view = copy.copy(self)  # with the same `_pool` and `_calls`
-        view._begin(self._settings.with_overrides(overrides))  # noqa: SLF001 - of this class
+        view._begin(self._settings.with_overrides(given))  # noqa: SLF001 - of this class
         return view
 
     async def me(

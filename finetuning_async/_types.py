@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -48,8 +48,63 @@ Example:
     await client.generate("rain", priority=urgency["visitor"])
 """
 
+MusicalKey: TypeAlias = Literal[
+    "C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B",
+    "Db", "Eb", "Gb", "Ab", "Bb",
+]  # fmt: skip # sharps, then flats
+"""The keys that the service documents; a flat is sent as the equal sharp.
+
+Each parameter of these types takes any other string as well, from a form or a file: it
+is checked before a credit is spent, or with ``validate=False`` by the service.
+
+Example:
+    keys: tuple[MusicalKey, ...] = ("C", "F#", "Bb")
+    for key in keys:
+        print(GenerationRequest("rain", key=key).to_body()["key"])
+"""
+
+Scale: TypeAlias = Literal["major", "minor"]
+"""The scales that the service documents.
+
+Example:
+    mood: dict[str, Scale] = {"bright": "major", "dark": "minor"}
+    await client.generate("rain", key="C", scale=mood["dark"])
+"""
+
+Language: TypeAlias = Literal[
+    "en", "ja", "de", "fr", "es", "zh", "ko", "pt", "it", "ru"
+]
+"""The languages of vocals that the service documents.
+
+Example:
+    language: Language = "de"
+    await client.generate("chanson", lyrics="Regen fällt", language=language)
+"""
+
+TimeSignature: TypeAlias = Literal[2, 3, 4, 5, 6, 7, "2", "3", "4", "5", "6", "7"]
+"""Beats per bar, as the service documents them; it makes no difference how written.
+
+Example:
+    beats: TimeSignature = 3
+    await client.generate("waltz", timesignature=beats)
+"""
+
+GenerationKind: TypeAlias = Literal["music", "instrumental"]
+"""The kinds of track in the list of generations."""
+
 OnUnknown: TypeAlias = Literal["raise", "resubmit"]
 """What to do about a create whose response is lost; see `Generations`."""
+
+
+class NotGiven:
+    """The type of `NOT_GIVEN`."""
+
+    def __repr__(self) -> str:
+        return "NOT_GIVEN"
+
+
+NOT_GIVEN: Final = NotGiven()
+"""The default of an option that then stays as it is, where `None` is a value."""
 
 JSONObject: TypeAlias = Mapping[str, Any]
 """A parsed JSON object, as received."""

@@ -325,7 +325,7 @@ async def test_with_options_shares_the_pool_and_changes_the_rest() -> None:
             await view.me()
         assert (await client.me()).tier == "pro"
         with pytest.raises(InvalidRequestError, match="max_retry"):
-            client.with_options(max_retry=1)
+            client.with_options(max_retry=1)  # type: ignore[call-arg]  # refused
 
 
 async def test_rate_limiting_can_be_turned_off() -> None:

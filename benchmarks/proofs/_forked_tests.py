@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
     import pytest
 
-CPU_LIMIT: Final = 10.0
+CPU_LIMIT: Final = 5.0
 """CPU seconds a test may take that took none when it was measured."""
 
-CPU_FACTOR: Final = 10.0
+CPU_FACTOR: Final = 5.0
 """How many times the CPU seconds it took before a test may take."""
 
 SILENCE_LIMIT: Final = 120.0
 """Seconds after which a fork that reports nothing is killed."""
 
-PROGRAMS: Final = frozenset({"postgres", "postgres_cluster", "redis_url"})
-"""Fixtures that start another program."""
+PROGRAMS: Final = ("postgres", "redis")
+"""Programs that a test starts or needs which has this in its name or fixtures."""
 
 
 @attrs.frozen
@@ -179,5 +179,6 @@ class _Reports:
 
 def needs_nothing_else(item: pytest.Item) -> bool:
     """Whether a test runs in this process alone, in virtual time."""
-    fixtures = getattr(item, "fixturenames", ())
-    return not item.get_closest_marker("real_time") and PROGRAMS.isdisjoint(fixtures)
+    names = (item.name, *getattr(item, "fixturenames", ()))
+    needs_program = any(word in name for name in names for word in PROGRAMS)
+    return not item.get_closest_marker("real_time") and not needs_program

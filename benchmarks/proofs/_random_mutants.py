@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import functools
 import gc
+import hashlib
 import importlib
 import itertools
 import json
@@ -27,7 +28,7 @@ import attrs
 import pytest
 
 import finetuning_async
-from benchmarks.proofs._covering_tests import CoveringTests, by_file, hash_of
+from benchmarks.proofs._covering_tests import CoveringTests, by_file
 from benchmarks.proofs._equivalents import EQUIVALENTS
 from benchmarks.proofs._forked_tests import needs_nothing_else, run_forked
 from benchmarks.proofs._mutated_code import LoadedFunctions
@@ -57,18 +58,23 @@ TESTS: Final = (
 )
 """Folders of tests, and the files beside them, that run these modules."""
 
-TOO_LONG: Final = frozenset(
-    {
-        "test_absence_proof",
-        "test_submit_proof",
-        "test_budget_proof",
-        "test_cancellation",
-        "test_keyed_crashes",
-        "test_crashes",
-        "test_worker_crashes",
-    }
+BESIDE: Final = {
+    "submission": {"test_capacity", "test_load", "test_wait_bounds", "test_waiting"},
+    "journal": {"test_pure_parts", "test_journal_budgets", "test_keyed_creates"},
+}
+"""Files of tests in other folders that are about a wing."""
+
+TOO_LONG: Final = (
+    "test_absence_proof.py",
+    "test_submit_proof.py",
+    "test_budget_proof.py",
+    "::test_a_create_cancelled_at_every_step",
+    "test_keyed_crashes.py",
+    "test_crashes.py",
+    "test_worker_crashes.py",
+    "::test_a_keyed_create_cancelled_at",
 )
-"""Files that take minutes: what only they would find counts as not found."""
+"""Tests that take minutes: what only they would find counts as not found."""
 
 OUTCOMES: Final = (
     "killed",
@@ -105,7 +111,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "--seconds", type=float, default=120.0, help="CPU time of tests a mutant"
     )
     parser.add_argument(
-        "--own", action="store_true", help="only with the tests of the module's wing"
+        "--own", action="store_true", help="only with the tests about its wing"
     )
     parser.add_argument("--again", action="store_true", help="run survivors again")
     parser.add_argument("--state", type=Path, default=ROOT / ".mutants")
@@ -135,14 +141,16 @@ class _Log:
 
 
 @functools.cache
-def _text_hash(file: str) -> str:
-    return hash_of(PACKAGE / file)[:12]
+def _source(file: str) -> str:
+    """The text of a module as it was first read."""
+    return (PACKAGE / file).read_text()
 
 
 def _key(change: Change) -> str:
     """A mutant of the module's present text."""
     span = f"{change.start}-{change.end}:{change.new}"
-    return f"{change.file} {_text_hash(change.file)} {span}"
+    text = hashlib.sha256(_source(change.file).encode()).hexdigest()[:12]
+    return f"{change.file} {text} {span}"
 
 
 @attrs.define
@@ -163,7 +171,8 @@ class _Runner:
         items[:] = [
             item
             for item in chosen
-            if "[trio" not in item.name and item.path.stem not in TOO_LONG
+            if "[trio" not in item.name
+            and not any(words in item.nodeid for words in TOO_LONG)
         ]
 
     @pytest.hookimpl(tryfirst=True)
@@ -181,7 +190,9 @@ class _Runner:
             for wing, changes in itertools.groupby(left, key=attrgetter("wing")):
                 tests = CoveringTests(self.options.state / "coverage", PACKAGE)
                 for path, items in by_file(session.items).items():
-                    if path.parent.name == wing or not self.options.own:
+                    is_own = path.parent.name == wing
+                    is_beside = path.stem in BESIDE.get(wing, ())
+                    if is_own or is_beside or not self.options.own:
                         tests.measure(path, items)
                 mutants = _Mutants(self.options, session, tests, functions, self.log)
                 mutants.run(list(changes))
@@ -272,8 +283,7 @@ class _Mutants:
         return run_forked(items, prepare, seconds=seconds, stop_at_failure=True)
 
     def _apply(self, change: Change) -> None:
-        path = PACKAGE / change.file
-        source = path.read_text()
+        path, source = PACKAGE / change.file, _source(change.file)
         if not self._functions.replace(path, source, change.apply(source)):
             raise RuntimeError(f"no function has this code: {change}")
 

@@ -5,6 +5,7 @@ _arguments      checks of timeouts, retries and callbacks
 _parsing        a response to a model: tolerant of content, strict about structure
 _request_diff   which parameters of a request the service has changed
 _models         what the service returns, as frozen values
+_outcome        how one request of `generate_many` ended
 _responses      what every response has: JSON, errors, rate limits, times
 _messages       a call, its response, and what the response says about rate limits
 _validation     checks of single parameters: documented ranges, valid JSON
@@ -50,18 +51,28 @@ if TYPE_CHECKING:
         Generation as Generation,
         GenerationParameters as GenerationParameters,
         Health as Health,
-        Outcome as Outcome,
         Page as Page,
         Playlist as Playlist,
         PlaylistTrack as PlaylistTrack,
         SoundEffect as SoundEffect,
+    )
+    from finetuning_async._api._outcome import (
+        CompletedOutcome as CompletedOutcome,
+        FailedOutcome as FailedOutcome,
+        Outcome as Outcome,
+        RequestT as RequestT,
+        RequestT_co as RequestT_co,
+        TrackT as TrackT,
+        TrackT_co as TrackT_co,
     )
     from finetuning_async._api._request_diff import changes as changes
     from finetuning_async._api._requests import (
         AnyRequest as AnyRequest,
         GenerationRequest as GenerationRequest,
         InstrumentalRequest as InstrumentalRequest,
+        RequestLike as RequestLike,
         SoundEffectRequest as SoundEffectRequest,
+        as_request as as_request,
     )
     from finetuning_async._api._responses import (
         has_no_limit as has_no_limit,
@@ -104,18 +115,28 @@ else:
                 "Generation",
                 "GenerationParameters",
                 "Health",
-                "Outcome",
                 "Page",
                 "Playlist",
                 "PlaylistTrack",
                 "SoundEffect",
+            ),
+            "._outcome": (
+                "CompletedOutcome",
+                "FailedOutcome",
+                "Outcome",
+                "RequestT",
+                "RequestT_co",
+                "TrackT",
+                "TrackT_co",
             ),
             "._request_diff": ("changes",),
             "._requests": (
                 "AnyRequest",
                 "GenerationRequest",
                 "InstrumentalRequest",
+                "RequestLike",
                 "SoundEffectRequest",
+                "as_request",
             ),
             "._responses": ("has_no_limit", "is_in_own_form", "retry_after"),
             "._validation": (

@@ -8,7 +8,6 @@
     Account               the account of the key, and its remaining credits
     Health                whether the service is up
     BulkResult            which ids of a bulk call succeeded, and its BulkFailures
-    Outcome               one request of `generate_many`, and how it ended
 
 Models are tolerant: what the service omits, or writes in an undocumented way, is
 `None`, and `raw` holds the JSON as received. They can be hashed and pickled; ``==``
@@ -20,15 +19,19 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NoReturn,
+    Self,
+    TypeVar,
+)
 
 import attrs
 
-from finetuning_async._api._requests import (
-    GenerationRequest,
-    InstrumentalRequest,
-    SoundEffectRequest,
-)
 from finetuning_async._errors import FinetuningError
 from finetuning_async._secrets import mask_query, masked_repr
 from finetuning_async._types import FINAL_STATUSES, Kind, Status
@@ -44,7 +47,7 @@ def _webhook() -> Any:
     return attrs.field(default=None, repr=masked_repr, eq=mask_query)
 
 
-class _NotForBrowsers:
+class NotForBrowsers:
     """A model that FastAPI must not send, as it may hold what browsers must not see."""
 
     __slots__ = ()
@@ -59,7 +62,7 @@ class _NotForBrowsers:
         )
 
 
-class _HasWebhook(_NotForBrowsers):
+class _HasWebhook(NotForBrowsers):
     """Leaves the query of a webhook URL out of pickles, but not out of copies."""
 
     __slots__ = ()
@@ -93,7 +96,7 @@ def _build(cls: type[Any], state: dict[str, Any]) -> Any:
 
 
 @attrs.frozen(kw_only=True)
-class GenerationParameters(_NotForBrowsers):
+class GenerationParameters(NotForBrowsers):
     """The parameters of a track, as the service reports them.
 
     Attributes:
@@ -204,7 +207,7 @@ class SoundEffect(_HasWebhook):
         await client.download(effect, "door.mp3")
     """
 
-    kind: ClassVar[Kind] = "sound_effect"
+    kind: ClassVar[Literal["sound_effect"]] = "sound_effect"
 
     id: str
     status: Status
@@ -229,7 +232,7 @@ class SoundEffect(_HasWebhook):
 
 
 @attrs.frozen(kw_only=True)
-class Page(_NotForBrowsers, Generic[T_co]):
+class Page(NotForBrowsers, Generic[T_co]):
     """One page of a list, newest first.
 
     Attributes:
@@ -280,7 +283,7 @@ class Page(_NotForBrowsers, Generic[T_co]):
 
 
 @attrs.frozen(kw_only=True)
-class PlaylistTrack(_NotForBrowsers):
+class PlaylistTrack(NotForBrowsers):
     """A track in a playlist.
 
     Attributes:
@@ -317,7 +320,7 @@ class PlaylistTrack(_NotForBrowsers):
 
 
 @attrs.frozen(kw_only=True)
-class Playlist(_NotForBrowsers):
+class Playlist(NotForBrowsers):
     """A playlist; it has its tracks only if it is read by id.
 
     Attributes:
@@ -353,7 +356,7 @@ class Playlist(_NotForBrowsers):
 
 
 @attrs.frozen(kw_only=True)
-class Account(_NotForBrowsers):
+class Account(NotForBrowsers):
     """The account of the key, with its remaining credits.
 
     Attributes:
@@ -389,7 +392,7 @@ class Account(_NotForBrowsers):
 
 
 @attrs.frozen(kw_only=True)
-class Health(_NotForBrowsers):
+class Health(NotForBrowsers):
     """The service is up.
 
     Attributes:
@@ -406,7 +409,7 @@ class Health(_NotForBrowsers):
 
 
 @attrs.frozen(kw_only=True)
-class BulkFailure(_NotForBrowsers):
+class BulkFailure(NotForBrowsers):
     """One id of a bulk call that failed.
 
     Attributes:
@@ -424,7 +427,7 @@ class BulkFailure(_NotForBrowsers):
 
 
 @attrs.frozen(kw_only=True)
-class BulkResult(_NotForBrowsers):
+class BulkResult(NotForBrowsers):
     """The result of a bulk call.
 
     Attributes:
@@ -448,36 +451,3 @@ class BulkResult(_NotForBrowsers):
             succeeded=tuple(i for result in results for i in result.succeeded),
             failed=tuple(failure for result in results for failure in result.failed),
         )
-
-
-@attrs.frozen(kw_only=True)
-class Outcome(_NotForBrowsers):
-    """One request of `AsyncClient.generate_many`, and how it ended.
-
-    Attributes:
-        request: The request.
-        generation: The last state seen of its track; `None` if it was not accepted.
-        error: Why there is no completed track; `None` if there is one.
-
-    Example:
-        requests = [GenerationRequest("rain"), SoundEffectRequest("a door")]
-        async with client.generate_many(requests) as outcomes:
-            async for outcome in outcomes:
-                print(outcome.request.prompt, outcome.error or outcome.result())
-    """
-
-    request: GenerationRequest | InstrumentalRequest | SoundEffectRequest
-    generation: Generation | SoundEffect | None = None
-    error: FinetuningError | None = None
-
-    def result(self) -> Generation | SoundEffect:
-        """Return the completed track, or raise `error`.
-
-        Raises:
-            FinetuningError: There is no completed track.
-        """
-        if self.error is not None:
-            raise self.error
-        if self.generation is None:
-            raise FinetuningError("this outcome has neither a generation nor an error")
-        return self.generation

@@ -15,17 +15,23 @@ are neither sent nor part of its content. The ranges are the published ones (sec
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 import attrs
 
 from finetuning_async._api import _validation as check
+from finetuning_async._errors import InvalidRequestError
 from finetuning_async._secrets import masked_repr
-from finetuning_async._types import Kind, Priority
-
-if TYPE_CHECKING:
-    from finetuning_async._errors import InvalidRequestError
+from finetuning_async._types import (
+    Kind,
+    Language,
+    MusicalKey,
+    Priority,
+    Scale,
+    TimeSignature,
+)
 
 
 def _optional() -> Any:
@@ -46,7 +52,9 @@ def _plain_whole(value: int | None) -> int | None:
     return _plain(value)  # type: ignore[return-value]  # an integer stays one
 
 
-def _plain_beats(value: int | str | None) -> int | str | None:
+def _plain_beats(
+    value: TimeSignature | int | str | None,
+) -> TimeSignature | int | str | None:
     return _plain(value)  # type: ignore[arg-type, return-value]  # a string stays one
 
 
@@ -162,10 +170,12 @@ class GenerationRequest(_Request):
     lyrics: str | None = _optional()
     duration: float | None = _number(_plain)
     bpm: float | None = _number(_plain)
-    language: str | None = _optional()
-    key: str | None = _optional()
-    scale: str | None = _optional()
-    timesignature: int | str | None = _number(_plain_beats)
+    language: Language | str | None = attrs.field(default=None, kw_only=True)
+    key: MusicalKey | str | None = attrs.field(default=None, kw_only=True)
+    scale: Scale | str | None = attrs.field(default=None, kw_only=True)
+    timesignature: TimeSignature | int | str | None = attrs.field(
+        default=None, kw_only=True, converter=_plain_beats
+    )
     seed: int | None = _number(_plain_whole)
     webhook: str | None = _webhook()
     idempotency_key: str | None = _optional()
@@ -223,9 +233,10 @@ class InstrumentalRequest(_Request):
 
     Attributes:
         prompt: What it should sound like; no maximum length is published.
-        duration: 30 to 210 whole seconds; the service rounds it to a multiple of 15.
+        duration: 30 to 210 whole seconds, rounded to a multiple of 15 by the service;
+            `None` lets it choose.
         enhance: Whether the service may expand the prompt.
-        seed: 0 to 2^31-1, as for `GenerationRequest`.
+        seed: 0 to 2^31-1, as for `GenerationRequest`; random by default.
         webhook: As for `GenerationRequest`.
         idempotency_key: As for `GenerationRequest`.
         priority: As for `GenerationRequest`.
@@ -285,7 +296,8 @@ class SoundEffectRequest(_Request):
 
     Attributes:
         prompt: What it should sound like; no maximum length is published.
-        duration: 1 to 8 seconds; the service rounds it to a multiple of 0.5.
+        duration: 1 to 8 seconds, rounded to a multiple of 0.5 by the service; `None`
+            lets it choose.
         enhance: Whether the service may expand the prompt.
         webhook: As for `GenerationRequest`.
         idempotency_key: As for `GenerationRequest`.
@@ -340,3 +352,48 @@ class SoundEffectRequest(_Request):
 
 AnyRequest: TypeAlias = GenerationRequest | InstrumentalRequest | SoundEffectRequest
 """Any request for a new track."""
+
+RequestLike: TypeAlias = _Request | str | Mapping[str, object]
+"""A request, the prompt of one for music, or the parameters of one by name. By their
+base, since that is what mypy says is in a list of several kinds."""
+
+_REQUESTS: Final[Mapping[object, type[AnyRequest]]] = {
+    request.kind: request
+    for request in (GenerationRequest, InstrumentalRequest, SoundEffectRequest)
+}
+
+
+def as_request(given: object) -> AnyRequest:
+    """A request as it is, or made of a `RequestLike`.
+
+    In a mapping ``type`` (or ``kind``) is the kind of track, by default ``music``, for
+    which ``prompt`` is another name of ``tags``; the rest are parameters.
+
+    Raises:
+        InvalidRequestError: It is none, or has a name that is no parameter.
+    """
+    if isinstance(given, AnyRequest):
+        return given
+    if isinstance(given, str):
+        return GenerationRequest(given)
+    if not isinstance(given, Mapping):
+        allowed = "GenerationRequest, InstrumentalRequest or SoundEffectRequest objects"
+        allowed += ", prompts, or mappings of parameters"
+        raise InvalidRequestError("requests", given, allowed)
+    parameters = dict(given)
+    kinds = [parameters.pop(name, None) for name in ("type", "kind")]
+    kind = kinds[0] or kinds[1] or "music"
+    if not isinstance(kind, str) or kind not in _REQUESTS:
+        allowed = f"one of {', '.join(map(str, _REQUESTS))}"
+        raise InvalidRequestError("type of a request", kind, allowed)
+    request = _REQUESTS[kind]
+    names = [field.name for field in attrs.fields(request)]
+    if names[0] not in parameters and "prompt" in parameters:
+        parameters[names[0]] = parameters.pop("prompt")
+    unknown = sorted(map(str, parameters.keys() - set(names)))
+    if unknown:
+        allowed = f"the names of its parameters: {', '.join(names)}"
+        raise InvalidRequestError(f"names in a request for {kind}", unknown, allowed)
+    prompt = parameters.pop(names[0], None)  # without one it is refused when checked
+    made: AnyRequest = request(prompt, **parameters)
+    return made

@@ -11,10 +11,11 @@ from __future__ import annotations
 import ipaddress
 import operator
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from finetuning_async._errors import InvalidRequestError
+from finetuning_async._types import Language, MusicalKey, Scale, TimeSignature
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,12 +34,12 @@ MAX_ID: Final = 2048
 MAX_SHOWN: Final = 40
 MAX_WORD: Final = 100
 MAX_KEY: Final = 255
-LANGUAGES: Final = ("en", "ja", "de", "fr", "es", "zh", "ko", "pt", "it", "ru")
-KEYS: Final = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+LANGUAGES: Final[tuple[str, ...]] = get_args(Language)
 FLATS: Final = {"Db": "C#", "Eb": "D#", "Gb": "F#", "Ab": "G#", "Bb": "A#"}
-SCALES: Final = ("major", "minor")
+KEYS: Final = tuple(key for key in get_args(MusicalKey) if key not in FLATS)
+SCALES: Final[tuple[str, ...]] = get_args(Scale)
 _LARGEST: Final = 2**63
-TIMESIGNATURES: Final = ("2", "3", "4", "5", "6", "7")
+TIMESIGNATURES: Final = tuple({str(beats): beats for beats in get_args(TimeSignature)})
 
 _HOST: Final = re.compile(r"(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*\.?")
 

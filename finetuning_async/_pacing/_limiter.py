@@ -172,7 +172,7 @@ class Limiter:
             route: As for `try_acquire`.
             first: Whether to go ahead of all calls that do not set this; for a request
                 that was sent and refused.
-            max_pause: Seconds, instead of the limiter's own.
+            max_pause: The longest pause in seconds; `None` for the limiter's own.
 
         Raises:
             RateLimitError: A 429, received before or while this waits, asks for a

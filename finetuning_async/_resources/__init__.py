@@ -10,6 +10,7 @@ _sound_effects   client.sound_effects: create, get, list
 _client_journal  client.journal: get, find, newest, entries, add, forget, release
 _resume          resume_all: what earlier processes began, an outcome as each ends
 _playlists       client.playlists: list, get, add, remove, move
+_other_names     what other libraries call these, for errors that name ours
 _common          shared by these: ids in paths, lists, bulk calls
 """
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from finetuning_async._resources._instrumentals import (
         Instrumentals as Instrumentals,
     )
+    from finetuning_async._resources._other_names import (
+        NamesOurs as NamesOurs,
+        known_options_only as known_options_only,
+    )
     from finetuning_async._resources._playlists import Playlists as Playlists
     from finetuning_async._resources._sound_effects import SoundEffects as SoundEffects
     from finetuning_async._resources._track_methods import TrackMethods as TrackMethods
@@ -39,6 +44,7 @@ else:
             "._generate_many": ("Outcomes",),
             "._generations": ("Generations",),
             "._instrumentals": ("Instrumentals",),
+            "._other_names": ("NamesOurs", "known_options_only"),
             "._playlists": ("Playlists",),
             "._sound_effects": ("SoundEffects",),
             "._track_methods": ("TrackMethods",),

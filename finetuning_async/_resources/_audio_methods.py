@@ -20,6 +20,7 @@ from finetuning_async._errors import (
     ClientClosedError,
     InvalidRequestError,
 )
+from finetuning_async._resources._other_names import NamesOurs
 
 if TYPE_CHECKING:
     import os
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("finetuning_async")
 
 
-class AudioMethods(ABC):
+class AudioMethods(NamesOurs, ABC):
     """Download, and open audio; see `AsyncClient`."""
 
     @abstractmethod

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from finetuning_async._resources._other_names import NamesOurs
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from finetuning_async.journal import JournalEntry, State
 
 
-class ClientJournal:
+class ClientJournal(NamesOurs):
     """What became of the creates of this account: ``client.journal``.
 
     Example:

@@ -10,19 +10,41 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Self,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    cast,
+)
 
 import anyio
 import anyio.lowlevel
 
 from finetuning_async._api import (
     AnyRequest,
+    CompletedOutcome,
+    FailedOutcome,
     GenerationRequest,
     InstrumentalRequest,
     Outcome,
-    SoundEffectRequest,
+    RequestT_co,
+    TrackT_co,
+    as_request,
 )
 from finetuning_async._errors import (
     FinetuningError,
@@ -34,7 +56,7 @@ from finetuning_async._resources._common import failed_error
 from finetuning_async._resources._track_progress import ProgressReports
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator
     from types import TracebackType
 
     from anyio.abc import TaskGroup, TaskStatus
@@ -46,7 +68,11 @@ if TYPE_CHECKING:
     from finetuning_async._submission import Submission
     from finetuning_async._types import OnUnknown, Priority, UpdateCallback
 
-Requests: TypeAlias = Iterable[AnyRequest] | AsyncIterable[AnyRequest]
+T = TypeVar("T")
+Requests: TypeAlias = Iterable[T] | AsyncIterable[T]
+
+MusicRequestT = TypeVar("MusicRequestT", bound=GenerationRequest | InstrumentalRequest)
+"""A request whose track is a `Generation`."""
 
 MAX_SUBMITTING: Final = 4
 """Requests being submitted at a time, those that wait for the rate limit included. At
@@ -54,7 +80,29 @@ MAX_SUBMITTING: Final = 4
 burst. Of low priority twice a burst of them wait, so that they go out evenly."""
 
 
-class Outcomes(AsyncIterator[Outcome]):
+class ManyOptions(TypedDict, total=False):
+    """The options of `generate_many`, once for all of its overloads."""
+
+    on_unknown: OnUnknown
+    on_submitted: Callable[[Any], Awaitable[None] | None] | None
+    validate: bool
+    timeout: float | None
+    max_retries: int | None
+    wait_timeout: float | None
+    on_update: UpdateCallback | None
+    priority: Priority | None
+    share: str | None
+    max_wait: float | None
+    on_waiting: Callable[[CreateWaiting], object] | None
+    on_track_progress: ProgressCallback | None
+
+
+class Outcomes(
+    AsyncIterator[
+        CompletedOutcome[RequestT_co, TrackT_co] | FailedOutcome[RequestT_co, TrackT_co]
+    ],
+    Generic[RequestT_co, TrackT_co],
+):
     """The outcomes of many requests, as they end; see `AsyncClient.generate_many`.
 
     Args:
@@ -85,7 +133,7 @@ class Outcomes(AsyncIterator[Outcome]):
     def __init__(
         self,
         session: Session,
-        requests: Requests,
+        requests: Requests[Any],
         *,
         on_unknown: OnUnknown,
         on_submitted: Callable[[Any], Awaitable[None] | None] | None,
@@ -124,7 +172,7 @@ class Outcomes(AsyncIterator[Outcome]):
         self._low_slots = anyio.Semaphore(2 * session.burst)
         self._running = 0
         # The outcomes not yet yielded, each with the id to take out of `_pending`.
-        self._ended: deque[tuple[Outcome, str | None]] = deque()
+        self._ended: deque[tuple[Any, str | None]] = deque()
         self._pending: dict[str, None] = {}
         self._in_doubt: list[Outcome] = []
         self._error: Exception | None = None
@@ -142,14 +190,14 @@ class Outcomes(AsyncIterator[Outcome]):
         return tuple(self._pending)
 
     @property
-    def in_doubt(self) -> tuple[Outcome, ...]:
+    def in_doubt(self) -> tuple[FailedOutcome[RequestT_co, TrackT_co], ...]:
         """The outcomes of creates that may have been charged, with no track known.
 
         Each has a `SubmissionUnknownError`. After a block that was left early, they
         include the creates that were in flight or being looked up; these outcomes are
         also yielded if the iteration continues.
         """
-        return tuple(self._in_doubt)
+        return tuple(cast("list[Any]", self._in_doubt))
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
@@ -178,7 +226,11 @@ class Outcomes(AsyncIterator[Outcome]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Outcome:
+    async def __anext__(
+        self,
+    ) -> (
+        CompletedOutcome[RequestT_co, TrackT_co] | FailedOutcome[RequestT_co, TrackT_co]
+    ):
         """Wait for the next outcome.
 
         Raises:
@@ -198,6 +250,10 @@ class Outcomes(AsyncIterator[Outcome]):
             if self._changed is None:
                 self._changed = anyio.Event()
             await self._changed.wait()
+        outcome: (
+            CompletedOutcome[RequestT_co, TrackT_co]
+            | FailedOutcome[RequestT_co, TrackT_co]
+        )
         outcome, track_id = self._ended.popleft()
         if track_id is not None:
             # Two requests with one idempotency key have one track.
@@ -210,8 +266,8 @@ class Outcomes(AsyncIterator[Outcome]):
                 # There is a slot before a request is read, and it is released when its
                 # create has ended: so the source is never read ahead of the rate limit.
                 await self._wait_for_slots()
-                async for request in requests:
-                    _check(request)
+                async for given in requests:
+                    request = as_request(given)
                     self._running += 1
                     self._slots_of(request).acquire_nowait()
                     # `start` waits until the task runs, so that creates queue for the
@@ -318,7 +374,7 @@ class Outcomes(AsyncIterator[Outcome]):
             changed.set()
 
 
-async def _iterate(requests: Requests) -> AsyncGenerator[AnyRequest]:
+async def _iterate(requests: Requests[T]) -> AsyncGenerator[T]:
     """Iterate over a plain or an async source; an async generator is closed."""
     if not isinstance(requests, AsyncIterable):
         for request in requests:
@@ -332,8 +388,14 @@ async def _iterate(requests: Requests) -> AsyncGenerator[AnyRequest]:
             await requests.aclose()
 
 
-def _check(request: object) -> None:
-    known = GenerationRequest | InstrumentalRequest | SoundEffectRequest
-    if not isinstance(request, known):
-        allowed = "GenerationRequest, InstrumentalRequest or SoundEffectRequest objects"
-        raise InvalidRequestError("requests", request, allowed)
+def check_source(requests: object) -> None:
+    """Check that there is something to iterate over, and not over its characters.
+
+    Raises:
+        InvalidRequestError: It is one request, or no source of any.
+    """
+    is_one = isinstance(requests, AnyRequest | str | Mapping)
+    if is_one or not isinstance(requests, Iterable | AsyncIterable):
+        allowed = "a list, an iterable or an async iterable of requests"
+        advice = "; put it in a list: [request]" if is_one else ""
+        raise InvalidRequestError("requests", requests, allowed + advice)

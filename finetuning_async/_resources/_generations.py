@@ -14,6 +14,7 @@ from finetuning_async._resources._common import (
     path_segment,
     unique_ids,
 )
+from finetuning_async._resources._other_names import NamesOurs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -21,10 +22,19 @@ if TYPE_CHECKING:
     from finetuning_async._api import BulkResult, Generation, Page
     from finetuning_async._events import CreateWaiting
     from finetuning_async._session import Session
-    from finetuning_async._types import OnUnknown, Priority
+    from finetuning_async._types import (
+        GenerationKind,
+        Language,
+        MusicalKey,
+        OnUnknown,
+        Priority,
+        Scale,
+        Status,
+        TimeSignature,
+    )
 
 
-class Generations:
+class Generations(NamesOurs):
     """Music: ``client.generations``.
 
     **A create whose response is lost** is not sent again. It is looked up by its seed
@@ -64,10 +74,10 @@ class Generations:
         lyrics: str | None = None,
         duration: float | None = None,
         bpm: float | None = None,
-        language: str | None = None,
-        key: str | None = None,
-        scale: str | None = None,
-        timesignature: int | str | None = None,
+        language: Language | str | None = None,
+        key: MusicalKey | str | None = None,
+        scale: Scale | str | None = None,
+        timesignature: TimeSignature | int | str | None = None,
         seed: int | None = None,
         webhook: str | None = None,
         idempotency_key: str | None = None,
@@ -93,7 +103,7 @@ class Generations:
             language: Of the vocals: ``en ja de fr es zh ko pt it ru``.
             key: ``C C# D D# E F F# G G# A A# B``, or a flat.
             scale: ``major`` or ``minor``.
-            timesignature: 2 to 7 beats per bar.
+            timesignature: 2 to 7 beats per bar; the service's default is 4.
             seed: 0 to 2^31-1; random by default.
             webhook: An ``https`` URL that the service calls when the track ends.
             idempotency_key: Calls with the same key get one track; 1 to 255 characters;
@@ -170,8 +180,8 @@ class Generations:
     def list(
         self,
         *,
-        status: str | None = None,
-        type: str | None = None,
+        status: Status | None = None,
+        type: GenerationKind | str | None = None,
         limit: int = DEFAULT_PAGE,
         offset: int = 0,
         timeout: float | None = READ_TIMEOUT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from finetuning_async._api import InstrumentalRequest
+from finetuning_async._resources._other_names import NamesOurs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from finetuning_async._types import OnUnknown, Priority
 
 
-class Instrumentals:
+class Instrumentals(NamesOurs):
     """Tracks without vocals: ``client.instrumentals``.
 
     Get, list and delete them with ``client.generations``.
@@ -54,7 +55,8 @@ class Instrumentals:
 
         Args:
             prompt: What it should sound like.
-            duration: 30 to 210 seconds; the service rounds it to a multiple of 15.
+            duration: 30 to 210 seconds, rounded to a multiple of 15 by the service;
+                `None` lets it choose.
             enhance: Whether the service may expand the prompt.
             seed: 0 to 2^31-1; random by default.
             webhook: An ``https`` URL that the service calls when the track ends.

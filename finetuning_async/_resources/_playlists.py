@@ -16,6 +16,7 @@ from finetuning_async._resources._common import (
     path_segment,
     unique_ids,
 )
+from finetuning_async._resources._other_names import NamesOurs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from finetuning_async._session import Session
 
 
-class Playlists:
+class Playlists(NamesOurs):
     """Playlists: ``client.playlists``.
 
     Adding, removing and moving succeeds or fails for each track on its own. Failures

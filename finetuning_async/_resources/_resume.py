@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import anyio
 import attrs
 
-from finetuning_async._api import Outcome
+from finetuning_async._api import AnyRequest, Generation, Outcome, SoundEffect
 from finetuning_async._constants import WAIT_TIMEOUT
 from finetuning_async._errors import (
     ClientClosedError,
@@ -35,7 +35,7 @@ MAX_RESUMED: Final = 500
 """Entries that are worked on at a time. They share the account's one poll loop."""
 
 
-class ResumedOutcomes(Outcomes):
+class ResumedOutcomes(Outcomes[AnyRequest, Generation | SoundEffect]):
     """The outcomes of what earlier processes began; see `AsyncClient.resume_all`.
 
     Args:

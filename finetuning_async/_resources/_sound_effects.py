@@ -12,6 +12,7 @@ from finetuning_async._resources._common import (
     list_query,
     path_segment,
 )
+from finetuning_async._resources._other_names import NamesOurs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from finetuning_async._api import Page, SoundEffect
     from finetuning_async._events import CreateWaiting
     from finetuning_async._session import Session
-    from finetuning_async._types import Priority
+    from finetuning_async._types import Priority, Status
 
 
-class SoundEffects:
+class SoundEffects(NamesOurs):
     """Sound effects: ``client.sound_effects``.
 
     Example:
@@ -61,7 +62,8 @@ class SoundEffects:
 
         Args:
             prompt: What it should sound like.
-            duration: 1 to 8 seconds; the service rounds it to a multiple of 0.5.
+            duration: 1 to 8 seconds, rounded to a multiple of 0.5 by the service;
+                `None` lets it choose.
             enhance: Whether the service may expand the prompt.
             webhook: An ``https`` URL that the service calls when the effect ends.
             idempotency_key: Calls with the same key get one effect; 1 to 255
@@ -140,7 +142,7 @@ class SoundEffects:
     def list(
         self,
         *,
-        status: str | None = None,
+        status: Status | None = None,
         limit: int = DEFAULT_PAGE,
         offset: int = 0,
         timeout: float | None = READ_TIMEOUT,

@@ -7,7 +7,7 @@ they need when they are called; `_client` says why. `_api` itself loads lazily.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, Unpack, cast, overload
 
 import anyio
 
@@ -17,20 +17,34 @@ from finetuning_async._errors import WaitTimeoutError
 from finetuning_async._resources._audio_methods import AudioMethods, deadline_of
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncGenerator,
-        AsyncIterable,
-        Awaitable,
-        Callable,
-        Iterable,
-    )
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from finetuning_async._api import AnyRequest, Generation, SoundEffect
+    from finetuning_async._api import (
+        AnyRequest,
+        Generation,
+        GenerationRequest,
+        RequestLike,
+        SoundEffect,
+        SoundEffectRequest,
+    )
     from finetuning_async._events import CreateWaiting
-    from finetuning_async._resources._generate_many import Outcomes
+    from finetuning_async._resources._generate_many import (
+        ManyOptions,
+        MusicRequestT,
+        Outcomes,
+        Requests,
+    )
     from finetuning_async._session import Progress
     from finetuning_async._submission import Submission
-    from finetuning_async._types import OnUnknown, Priority, UpdateCallback
+    from finetuning_async._types import (
+        Language,
+        MusicalKey,
+        OnUnknown,
+        Priority,
+        Scale,
+        TimeSignature,
+        UpdateCallback,
+    )
 
 
 class TrackMethods(AudioMethods):
@@ -43,10 +57,10 @@ class TrackMethods(AudioMethods):
         lyrics: str | None = None,
         duration: float | None = None,
         bpm: float | None = None,
-        language: str | None = None,
-        key: str | None = None,
-        scale: str | None = None,
-        timesignature: int | str | None = None,
+        language: Language | str | None = None,
+        key: MusicalKey | str | None = None,
+        scale: Scale | str | None = None,
+        timesignature: TimeSignature | int | str | None = None,
         seed: int | None = None,
         webhook: str | None = None,
         idempotency_key: str | None = None,
@@ -65,6 +79,8 @@ class TrackMethods(AudioMethods):
     ) -> Generation:
         """Create a track and wait until it is completed. Costs one credit.
 
+        One that ends as failed raises, where `wait_for_completion` returns it.
+
         Args:
             tags: What it should sound like, 1 to 700 characters.
             lyrics: What is sung, at most 2000 characters.
@@ -73,7 +89,7 @@ class TrackMethods(AudioMethods):
             language: Of the vocals: ``en ja de fr es zh ko pt it ru``.
             key: ``C C# D D# E F F# G G# A A# B``, or a flat.
             scale: ``major`` or ``minor``.
-            timesignature: 2 to 7 beats per bar.
+            timesignature: 2 to 7 beats per bar; the service's default is 4.
             seed: 0 to 2^31-1; random by default.
             webhook: An ``https`` URL that the service calls when the track ends.
             idempotency_key: Calls with the same key get one track and cost one credit,
@@ -81,7 +97,8 @@ class TrackMethods(AudioMethods):
             on_unknown: ``raise`` or ``resubmit`` a lost create; see `Generations`.
             on_submitted: Called with the accepted track, even in a cancelled call.
             validate: Whether to check the parameters before sending them.
-            timeout: Seconds for the whole call; `None` for no limit.
+            timeout: Seconds for the whole call; `None` for no limit. For how the
+                timeouts relate see ``guides/timeouts.md``.
             max_retries: Retries of the create, at least 0; `None` for the client's.
             wait_timeout: Seconds from acceptance on; `None` for no limit.
             raise_on_failure: Whether a failed track raises; else it is returned, as
@@ -206,7 +223,7 @@ class TrackMethods(AudioMethods):
             raise failed_error(final, has_key=True)
         return cast("Generation | SoundEffect", final)
 
-    def resume_all(self) -> Outcomes:
+    def resume_all(self) -> Outcomes[AnyRequest, Generation | SoundEffect]:
         """Go on with all that earlier processes began and that has not ended.
 
             async with AsyncClient(journal="tracks.db") as client:
@@ -274,6 +291,9 @@ class TrackMethods(AudioMethods):
     ) -> Generation | SoundEffect:
         """Wait for the final state of a track: ``completed`` or ``failed``.
 
+        One that ends as failed is returned, where `generate` raises; see
+        `raise_on_failure`.
+
         All waits of an account share one poll loop. Temporary read failures do not end
         a wait: an outage, a single 404, or error responses of a gateway, unless those
         last for 90 s.
@@ -284,7 +304,8 @@ class TrackMethods(AudioMethods):
             timeout: Seconds; `None` for no limit. At the end the track is read once
                 more, for up to 1 s. With 0 the track is read once, for as long as a
                 request may take; not at all if the rate limit of reads is used up,
-                which the error then says.
+                which the error then says. For how the timeouts relate see
+                ``guides/timeouts.md``.
             raise_on_failure: Whether a failed track raises, as `generate` does; else it
                 is returned.
             on_update: Called with each changed state, the final one last; plain or
@@ -309,9 +330,29 @@ class TrackMethods(AudioMethods):
             raise failed_error(final)
         return cast("Generation | SoundEffect", final)
 
+    @overload
+    def generate_many(
+        self, requests: Requests[MusicRequestT], **options: Unpack[ManyOptions]
+    ) -> Outcomes[MusicRequestT, Generation]: ...
+
+    @overload
+    def generate_many(
+        self, requests: Requests[SoundEffectRequest], **options: Unpack[ManyOptions]
+    ) -> Outcomes[SoundEffectRequest, SoundEffect]: ...
+
+    @overload
+    def generate_many(
+        self, requests: Requests[str], **options: Unpack[ManyOptions]
+    ) -> Outcomes[GenerationRequest, Generation]: ...
+
+    @overload
+    def generate_many(
+        self, requests: Requests[RequestLike], **options: Unpack[ManyOptions]
+    ) -> Outcomes[AnyRequest, Generation | SoundEffect]: ...
+
     def generate_many(
         self,
-        requests: Iterable[AnyRequest] | AsyncIterable[AnyRequest],
+        requests: Requests[RequestLike],
         *,
         on_unknown: OnUnknown = "raise",
         on_submitted: Callable[[Any], Awaitable[None] | None] | None = None,
@@ -325,13 +366,20 @@ class TrackMethods(AudioMethods):
         max_wait: float | None = None,
         on_waiting: Callable[[CreateWaiting], object] | None = None,
         on_track_progress: Callable[[Any, Progress], object] | None = None,
-    ) -> Outcomes:
+    ) -> Outcomes[Any, Any]:
         """Create many tracks and yield each as it ends. Costs one credit each.
 
             requests = [GenerationRequest("rain"), InstrumentalRequest("wind")]
             async with client.generate_many(requests) as outcomes:
                 async for outcome in outcomes:
-                    print(outcome.request.prompt, outcome.error or outcome.generation)
+                    if outcome.error is None:
+                        print(outcome.request.prompt, outcome.generation.audio_url)
+                    else:
+                        print(outcome.request.prompt, outcome.error)
+
+        A request may also be written as a prompt, for music, or as a mapping of its
+        parameters, as a line of a batch is: ``["rain", {"type": "instrumental",
+        "prompt": "wind", "duration": 45}]``. Each outcome has it as a request object.
 
         The requests are read a few at a time, as the rate limit allows. A request that
         fails is an outcome with an `error` and does not stop the others. If the block
@@ -340,7 +388,8 @@ class TrackMethods(AudioMethods):
         ``outcomes.in_doubt`` the creates that were sent without a response.
 
         Args:
-            requests: What to create; any iterable or async iterable.
+            requests: What to create; any iterable or async iterable of requests,
+                prompts and mappings.
             on_unknown: ``raise`` or ``resubmit`` a lost create; see `Generations`.
             on_submitted: Called with each track as accepted; plain or async.
             validate: Whether to check the parameters before sending them.
@@ -354,17 +403,19 @@ class TrackMethods(AudioMethods):
             share: For whom they are; `None` for that of each request, or the client's.
             max_wait: Seconds that each create may wait for the rate limit and the
                 queue; one that would wait longer is an outcome with a `CapacityError`.
+                `None` for the client's.
             on_waiting: A plain function, called with `CreateWaiting` while one waits.
             on_track_progress: A plain function, called once a second with each track in
                 progress and its `Progress`, and once more when it has ended; this reads
                 nothing.
 
         Raises:
-            InvalidRequestError: A number is out of its range, or a callback is not
-                callable.
+            InvalidRequestError: A number is out of its range, a callback is not
+                callable, or `requests` is one request.
         """
-        from finetuning_async._resources._generate_many import Outcomes
+        from finetuning_async._resources._generate_many import Outcomes, check_source
 
+        check_source(requests)
         _check_options(timeout, wait_timeout, max_retries, on_submitted, on_update)
         _api.check_callback(on_track_progress, "on_track_progress")
         return Outcomes(

@@ -33,9 +33,9 @@ class Estimate:
     """When creates will go out, in seconds from now; see `AsyncClient.estimate`.
 
     Attributes:
-        first_sent: When the first of them goes out; 0 for at once.
-        last_sent: When the last of them goes out.
-        last_completed: When the last of their tracks is done.
+        first_sent: Seconds until the first of them goes out; 0 for at once.
+        last_sent: Seconds until the last of them goes out.
+        last_completed: Seconds until the last of their tracks is done.
         position: How many creates that wait already go before the first.
 
     Example:

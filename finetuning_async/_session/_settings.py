@@ -51,9 +51,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("finetuning_async")
 
 BASE_URL: Final = "https://pub.finetuning.ai"
-CONNECTION_OPTIONS: Final = frozenset({"http_client", "proxy", "trust_env", "verify"})
-"""The constructor's options that a view cannot change: views share the connections."""
-
 LIMITER_ALLOWED: Final = "a RateLimiter instance, or 'shared'"
 
 
@@ -177,19 +174,8 @@ class Settings:
         """A copy with other values for some options, by name.
 
         Raises:
-            InvalidRequestError: There is no such option, or a value is out of range.
+            InvalidRequestError: A value is out of its range.
         """
-        names = [field.name for field in attrs.fields(Settings)]
-        names.remove("budgets")
-        unknown = sorted(set(overrides) - set(names))
-        if unknown:
-            hint = ""
-            if CONNECTION_OPTIONS.intersection(unknown):
-                hint = "; the connections are shared by all views: set theirs on the"
-                hint += " AsyncClient"
-            known = sorted([*names, "journal"])
-            allowed = f"given only these options: {', '.join(known)}{hint}"
-            raise InvalidRequestError("with_options", unknown, allowed)
         changed = attrs.evolve(self, **overrides)
         if "budget" not in overrides:
             return changed

@@ -191,15 +191,14 @@ class Submitter:
         if self._pipeline.deals_places(submission.call):
             submission.gate = self._new_gate(submission)
             return
-        hook = self._pipeline.hook
-        since = None if hook is None else anyio.current_time()
+        hook, since = self._pipeline.hook, anyio.current_time()
         load = self._wait_watch.load
         with load.waiting(submission.rank), bounded(submission):
             if self._inflight.room_at() > anyio.current_time():
                 load.report()
             await self._wait_for_slot(submission)
         submission.holds_queue_slot = True
-        if hook is not None and since is not None:
+        if hook is not None:
             number = submission.attempts + 1
             request_events.rate_limit_waited(
                 hook, submission.call, number, since, "queue"

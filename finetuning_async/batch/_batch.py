@@ -83,7 +83,7 @@ class Batch:
             none is to come, if the credits have stayed the same for five minutes; else
             it is held. With ``resubmit`` it is also sent again where the credits cannot
             be compared, if a later create is listed.
-        max_credits: The most that all runs together may spend, creates in doubt
+        max_credits: The most credits of all runs together, creates in doubt
             included; `None` for no limit.
         metadata: Whether the MP3s say what they are, in ID3 tags; see `Options`.
         tags: The same; what `metadata` was called before.

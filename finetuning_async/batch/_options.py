@@ -26,7 +26,7 @@ class Options(EngineOptions):
         on_unknown: What to do with a create that is not listed. One that is not proved
             absent is held; with ``resubmit`` the credits may be missing from the proof
             where they cannot be compared.
-        max_credits: The most that all runs together may spend, creates in doubt
+        max_credits: The most credits of all runs together, creates in doubt
             included; `None` for no limit.
         metadata: Whether the MP3s say what they are, in ID3 tags: title, prompt, tempo,
             key, lyrics, seed, id.

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from finetuning_async import AsyncClient
     from finetuning_async._events import Event
+    from finetuning_async._types import Priority
     from finetuning_async.cli._delay_notice import DelayTracker
     from finetuning_async.cli._options import CommonOptions
     from finetuning_async.cli._output_path import Destination, Output
@@ -61,7 +62,7 @@ class CreateOptions:
     no_wait: bool
     timeout: float | None
     webhook: str | None
-    priority: str
+    priority: Priority
     share: str | None
     max_wait: float | None
     shared: bool
@@ -173,6 +174,10 @@ def create_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_options(*args: Any, **given: Any) -> Any:
         options = CreateOptions(**{name: given.pop(name) for name in names})
         options.check()
+        if options.emulator and click.get_current_context().obj.base_url:
+            raise click.UsageError(
+                "--emulator is the service of this command; leave out --base-url."
+            )
         return command(*args, options=options, **given)
 
     decorated: Callable[..., Any] = with_options
@@ -265,8 +270,8 @@ class CreateRun:
     def _announce_emulator(self) -> None:
         if self._options.emulator and not self._common.quiet:
             say(
-                f"Using an emulator (speed {self._speed:g}): no key, no cost; the audio"
-                " is a synthesised placeholder"
+                f"An emulator creates it (speed {self._speed:g}): no key, no cost,"
+                " a placeholder as audio"
             )
 
     async def _main(

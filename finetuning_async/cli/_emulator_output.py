@@ -39,26 +39,22 @@ LAST_WRITE: Final = 1.0
 
 def print_start(common: CommonOptions, emulator: Emulator, url: str) -> None:
     """Print what it is and how each client reaches it."""
-    here, key = url_from_here(url), emulator.api_key
+    here, key = url_from_here(url), shlex.quote(emulator.api_key)
     if not common.quiet:
         say(f"Emulator of finetuning.ai (not the service) at {url}")
-        say(f"Any client on this machine can use it with the API key {key}")
-        say(
-            f"Its seed is {emulator.seed}: with --seed {emulator.seed} the same"
-            " requests get the same ids"
-        )
-        say(f"Look at it and control it at {here}/_emulator/")
+        say(f"To look at it and control it: {here}/_emulator/")
         say("To use it from another terminal:\n")
-    click.echo(f"export {URL_VARIABLE}={here} {KEY_VARIABLE}={shlex.quote(key)}")
+    click.echo(f"export {URL_VARIABLE}={here} {KEY_VARIABLE}={key}")
     if common.quiet:
         return
     for line in (
-        *_other_clients(common, here, key),
+        *_other_clients(common, here),
         *_speed_advice(emulator),
         *_host_advice(url),
+        f"\nThe same requests get the same ids with --seed {emulator.seed}.",
     ):
         say(line)
-    say("\nPress Ctrl-C to stop. Requests:")
+    say("Press Ctrl-C to stop. Requests:")
 
 
 def url_from_here(url: str) -> str:
@@ -66,18 +62,15 @@ def url_from_here(url: str) -> str:
     return url.replace("//0.0.0.0:", "//127.0.0.1:")
 
 
-def _other_clients(common: CommonOptions, url: str, key: str) -> list[str]:
+def _other_clients(common: CommonOptions, url: str) -> list[str]:
     """How clients reach it that do not read these variables, or not all of them."""
-    header = shlex.quote(f"X-API-Key: {key}")
     return [
-        "\nIn Python, without these variables:",
-        f"  AsyncClient({key!r}, base_url={url!r})",
+        "\nAnother client, in any language, sends the key in a header:",
+        f'  curl -H "X-API-Key: ${KEY_VARIABLE}" ${URL_VARIABLE}/v1/me',
         "The vendor's program does not read the URL from the environment:",
-        f"  ft --base-url {url} --api-key {shlex.quote(key)} me",
-        "Any other client sends the key in a header:",
-        f"  curl -H {header} {url}/v1/me",
-        f"To make it the service of both programs, write {config_file(common)}:",
-        f'  {{"baseUrl": "{url}"}}',
+        f"  ft --base-url ${URL_VARIABLE} me",
+        f'Both programs read it, as {{"baseUrl": "{url}"}}, in',
+        f"  {config_file(common)}",
     ]
 
 
@@ -88,9 +81,9 @@ def _speed_advice(emulator: Emulator) -> list[str]:
     limits = emulator.rate_limits
     creates, reads = limits.creates, limits.reads
     return [
-        f"\nIts rate limits are {_plain(emulator.speed)} times faster. In Python, pass",
-        f"  rate_limits=RateLimits(creates={_limit(creates)}, reads={_limit(reads)})",
-        "to AsyncClient. Without this a client works as well, but is slower.",
+        f"\nIts rate limits are {_plain(emulator.speed)} times as fast. To use them:",
+        f"rate_limits=RateLimits(creates={_limit(creates)}, reads={_limit(reads)})",
+        "Without this an AsyncClient works as well, but more slowly.",
     ]
 
 

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import traceback
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -139,8 +139,9 @@ def _report_signal(common: CommonOptions, number: int) -> int:
 
 def _report_error(common: CommonOptions, error: Exception) -> int:
     if isinstance(error, click.UsageError):
-        with suppress(OSError):  # stderr is not writable
-            error.show()
+        from finetuning_async.cli._usage_errors import describe_usage
+
+        say(_scrub_text(f"Error: {describe_usage(error)}"))
         return error.exit_code
     if isinstance(error, click.ClickException):
         say(_scrub_text(f"Error: {error.message}"))

@@ -10,6 +10,7 @@ from finetuning_async._errors import (
     APIConnectionError,
     APIResponseError,
     APIStatusError,
+    APITimeoutError,
     CapacityError,
     FinetuningError,
     GenerationFailedError,
@@ -124,6 +125,8 @@ def _advice(error: FinetuningError) -> str:
         return (
             "\nCheck that --base-url (or FINETUNING_BASE_URL) is the service's address"
         )
+    if isinstance(error, APITimeoutError) and "for the rate limit" in error.message:
+        return "\nTo wait longer, raise --timeout or omit it"
     if isinstance(error, APIConnectionError):
         return (
             "\nCheck the network, and --base-url (or FINETUNING_BASE_URL) if it is set"

@@ -100,13 +100,11 @@ class Program(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from difflib import get_close_matches  # only needed here
+            from finetuning_async.cli._usage_errors import suggestion
 
-            close = get_close_matches(args[0], COMMANDS, 1)
-            if not close:
-                raise
-            hint = f"{error.message} Did you mean {close[0]!r}?"
-            raise click.UsageError(hint, error.ctx) from None
+            hint = suggestion(args[0], COMMANDS)
+            what = f"No such command {args[0]!r}. {hint}"
+            raise click.UsageError(what, error.ctx) from None
 
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter

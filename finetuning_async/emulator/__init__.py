@@ -29,7 +29,7 @@ else of this package, so that it can testify against it.
     _payloads        records as JSON; _records, _validation, _errors, _clock
     _settings        EmulatorSettings; _keys: what can be an API key
 
-How far to trust it (Q and U are the quirks and unknowns of the specification):
+How far to trust it:
 
 ================================  ============  =====================================
 Behaviour                         Known from    Here
@@ -38,42 +38,42 @@ Create: fields, ranges, 202       documented    as documented
 Codes and their statuses          documented    as documented; messages are ours
 Create 10/min, all else 60/min    documented    per account; a bulk request counts once
 X-RateLimit-*, Retry-After        documented    on every response, switchable; none on
-                                                /health (U33); all remains on a 401
-retryAfter in the body            vendor's CLI  beside the header (Q15, U7), switchable
-Window kind, its phase            our choice    fixed, 60 s (U4); five other kinds
-Refused requests count            our choice    no (U5), switchable; other errors do
+                                                /health; all remains on a 401
+retryAfter in the body            vendor's CLI  beside the header, switchable
+Window kind, its phase            our choice    fixed, 60 s; five other kinds
+Refused requests count            our choice    no, switchable; other errors do
                                                 once key and plan are right
 Order of checks                   our choice    key, plan, rate, body, credits, queue
-QUEUE_FULL                        documented    at 5 jobs, without a hint (U6)
-One credit per track              documented    monthly first, then the pack (U32)
-Refund of failed tracks           our choice    no (U1), switchable
-createdAt, completedAt formats    documented    three spellings, as documented (Q3)
-timesignature string, number      documented    string on create, number on reads (Q1)
+QUEUE_FULL                        documented    at 5 jobs, without a hint
+One credit per track              documented    monthly first, then the pack
+Refund of failed tracks           our choice    no, switchable
+createdAt, completedAt formats    documented    three spellings, as documented
+timesignature string, number      documented    string on create, number on reads
 Null before the end               our choice    duration, completedAt, generationTime
 duration of music                 documented    whole seconds in reads, a fraction in
-                                                webhooks (Q7); effects have fractions
+                                                webhooks; effects have fractions
 details.field                     vendor's CLI  the name of the parameter
-API keys                          documented    ft_live_ and any 32 characters (Q25)
-keyscale when not asked for       our choice    a chosen one (U12); language is null
-Ids                               documented    UUIDs (Q2); each kind has its own series
-Out-of-range numbers              documented    400, or put into range (Q6)
-List: paging, filters             vendor's CLI  1 to 99, newest first (U14)
-Bulk delete                       documented    as documented; repeats fail (U24)
-Playlists, privacy, item texts    documented    one text is ours (U25)
-Unknown playlist on add, move     our choice    400 with a text per item (U26)
-Instrumentals, sound effects      vendor's CLI  snapping to 15 s and 0.5 s (U18, U19)
-Daily cap of effects              vendor's CLI  100; 429 DAILY_LIMIT_REACHED (U9)
-Budget of those two creates       our choice    60/min (U8), switchable
+API keys                          documented    ft_live_ and any 32 characters
+keyscale when not asked for       our choice    a chosen one; language is null
+Ids                               documented    UUIDs; each kind has its own series
+Out-of-range numbers              documented    400, or put into range
+List: paging, filters             vendor's CLI  1 to 99, newest first
+Bulk delete                       documented    as documented; repeats fail
+Playlists, privacy, item texts    documented    one text is ours
+Unknown playlist on add, move     our choice    400 with a text per item
+Instrumentals, sound effects      vendor's CLI  snapping to 15 s and 0.5 s
+Daily cap of effects              vendor's CLI  100; 429 DAILY_LIMIT_REACHED
+Budget of those two creates       our choice    60/min, switchable
 Webhook once, bare body           documented    at the end, no second try
-Webhook for a deleted job         our choice    none (U22)
-Webhook to this machine           our choice    allowed, http too (U20), switchable; to
+Webhook for a deleted job         our choice    none
+Webhook to this machine           our choice    allowed, http too, switchable; to
                                                 named hosts when they are listed
 audioUrl                          documented    at the host of the request that reads it
-Media: MP3, ranges, permanence    our choice    audio/mpeg, ranges, 404 if deleted (U30)
+Media: MP3, ranges, permanence    our choice    audio/mpeg, ranges, 404 if deleted
 Generation time                   our choice    20 to 120 s, evenly spread; pending for
                                                 1 s of it at most
-Wrong path or method              our choice    404 NOT_FOUND (U34), counted nowhere
-Bodies over 64 KiB                our choice    413 (U35)
+Wrong path or method              our choice    404 NOT_FOUND, counted nowhere
+Bodies over 64 KiB                our choice    413
 X-Emulator: 1 on every response   our choice    so that it is not mistaken for real
 ================================  ============  =====================================
 """

@@ -190,7 +190,7 @@ class Emulator(ManualControl):
             api_key: The key that authenticates it: ``ft_live_`` and 32 visible ASCII
                 characters.
             tier: Its plan; only ``pro`` and ``lifetime`` may use the API.
-            credits: Its monthly allowance.
+            credits: Its credits each month, at least 0.
             pack: Credits bought in addition.
 
         Raises:
@@ -257,7 +257,7 @@ class Emulator(ManualControl):
         next one.
 
         Args:
-            seed: Another seed until the next reset.
+            seed: Another seed until the next reset; `None` for the same one.
         """
         self._state().over = True
         self._state().clock.wake()

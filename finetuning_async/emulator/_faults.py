@@ -86,12 +86,13 @@ class Fault:
         method: The method, or ``*``.
         times: How many requests it hits; ``None`` means all.
         skip: How many matching requests pass before the first hit.
-        probability: Share of matching requests that it hits, drawn by the emulator's
-            seed.
-        seconds: See the actions; not divided by the emulator's speed.
+        probability: Share of matching requests that it hits, 0 to 1, drawn by the
+            emulator's seed.
+        seconds: Seconds, as the actions say; not divided by the emulator's speed.
         status: Status of the response, for ``status`` and ``html``.
         code: Error code of a ``status`` response; with ``None`` its body is not JSON.
-        retry_after: Whole seconds, in header and body of a ``status`` response.
+        retry_after: Whole seconds, in header and body of a ``status`` response;
+            `None` names none.
         headers: Additional headers of a ``status`` response.
         commit: Whether the request is done before ``status`` is sent.
         after_bytes: See ``broken_download``.

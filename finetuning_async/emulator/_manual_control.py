@@ -103,7 +103,7 @@ class ManualControl(EmulatorSettings):
         """Put the emulator's clock forward: windows, tracks, dates and due webhooks.
 
         Args:
-            seconds: 0 or more; real ones, whatever the speed.
+            seconds: At least 0; real seconds, whatever the speed.
 
         Raises:
             ValueError: They are negative or infinite.

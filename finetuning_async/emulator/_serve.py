@@ -38,7 +38,7 @@ async def serve(
     Args:
         emulator: The emulator, already entered.
         host: An IPv4 address or a name that has one.
-        port: 0 chooses a free one.
+        port: 0 to 65535; 0 chooses a free one.
         admin_token: Lets others than programs of this machine use the control API
             under ``/_emulator/``; they send it as ``Authorization: Bearer``.
 

@@ -82,43 +82,51 @@ class EmulatorSettings:
         speed: The service's own times (generation, rate windows) are divided by it.
             ``Retry-After`` stays in whole real seconds, 1 at least.
         api_key: The first account's key: ``ft_live_`` and 32 visible ASCII characters.
-        seed: Determines ids, seeds that the service chooses, times and probabilities.
-        window: How requests are counted (U4).
+        seed: Any whole number, from which ids, seeds that the service chooses, times
+            and probabilities follow.
+        window: How requests are counted: by ``fixed`` windows, from the ``first``
+            request on, as a ``log``, with a sliding ``counter`` or a
+            ``rounded_counter``, or as a token ``bucket``.
         window_phase: Where fixed windows begin, in seconds of the loop's clock after
             the start; ``None`` draws it from ``seed``.
-        creates_per_minute: Limit of ``POST /v1/generations``.
-        reads_per_minute: Limit of all other requests.
-        count_rejected: Whether a refused request counts too (U5).
+        creates_per_minute: Limit of ``POST /v1/generations``, at least 1.
+        reads_per_minute: Limit of all other requests, at least 1.
+        count_rejected: Whether a refused request counts too.
         rate_limit_headers: Whether ``X-RateLimit-*`` are sent.
-        retry_after_in: Where a rate limit 429 states how long to wait (U7).
-        other_creates: The limit of instrumentals and sound effects (U8).
-        queue_size: Jobs of one account in progress before ``QUEUE_FULL`` (U6).
-        queue_full_retry_after: Whole seconds that ``QUEUE_FULL`` names, if any (U6).
-        generation_time: Range of the time a track takes.
-        effect_time: Range of the time a sound effect takes.
-        pending_time: Range of the time a track is ``pending`` before it is
-            ``processing``; part of neither range above. ``None``: the first tenth of
-            the time it takes, 1 s at most.
+        retry_after_in: Where a rate limit 429 states how long to wait: ``header``,
+            ``body``, ``both`` or ``none``.
+        other_creates: The limit of instrumentals and sound effects: that of
+            ``creates`` or that of ``reads``.
+        queue_size: Tracks of one account in progress before ``QUEUE_FULL``, at least
+            1.
+        queue_full_retry_after: Whole seconds that ``QUEUE_FULL`` names; ``None`` names
+            none.
+        generation_time: The fewest and the most seconds that a track takes.
+        effect_time: The fewest and the most seconds that a sound effect takes.
+        pending_time: The fewest and the most seconds that a track is ``pending``
+            before it is ``processing``; part of neither range above. ``None``: the
+            first tenth of the time it takes, 1 s at most.
         failure_rate: Share of tracks that fail, 0 to 1.
-        refund_failed: Whether the credit of a failed track is refunded (U1).
-        credits: Monthly allowance of the first account.
-        pack_credits: Bought credits, used after the monthly ones (U32).
+        refund_failed: Whether the credit of a failed track is refunded.
+        credits: Credits of the first account each month, at least 0.
+        pack_credits: Bought credits, at least 0, used after the monthly ones.
         tier: Plan of the first account; only ``pro`` and ``lifetime`` may use the API.
-        daily_effects: Sound effects per UTC day and account.
-        daily_limit_status: Status of the response above that (U9).
-        clamp_out_of_range: Clamp numbers to their range instead of refusing them (Q6).
+        daily_effects: Sound effects per UTC day and account, at least 0.
+        daily_limit_status: Status of the response above that: 402 or 429.
+        clamp_out_of_range: Clamp numbers to their range instead of refusing them.
         rewrite_prompts: Echo a different prompt from the one sent.
         ignore_seeds: Use and echo a seed that the service chose.
-        loopback_webhooks: Whether a webhook may point to this machine (U20).
+        loopback_webhooks: Whether a webhook may point to this machine.
         webhook_hosts: Further hosts to which a webhook may point, by http too, such as
             the names of containers; ``*`` stands for any characters. A list, or text
             with commas.
-        webhook_timeout: Seconds for one delivery, not divided by ``speed`` (U20).
+        webhook_timeout: Seconds for one delivery, not divided by ``speed``.
         webhook_sender: Called with URL, headers and body instead of a POST by httpx;
             returns the status.
         on_request: Called with the record of each request once it was answered, or its
             connection was broken.
-        latency: Range of the network's delay, each way; not divided by ``speed``.
+        latency: The fewest and the most seconds of the network's delay, each way; not
+            divided by ``speed``.
         base_url: The URL at which the in-process transport serves the API.
         media_url: The URL at which the in-process transport serves audio.
         start_time: Wall time at the start; ``None`` is now. It advances with the

@@ -13,10 +13,7 @@ import anyio
 from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads it
 
-from finetuning_async._api import (
-    Outcome,
-    check_callback,
-)
+from finetuning_async._api import CompletedOutcome, FailedOutcome, check_callback
 from finetuning_async._client import AsyncClient
 from finetuning_async._errors import ClientClosedError, InvalidRequestError
 from finetuning_async._logging import log_exceptions
@@ -32,7 +29,9 @@ STATE: Final = "finetuning_client"
 STOP_GRACE: Final = 1.0
 """Seconds that a read in flight may still take when the process is asked to stop."""
 
-OnOutcome: TypeAlias = Callable[[Outcome], Awaitable[None] | None]
+OnOutcome: TypeAlias = Callable[
+    [CompletedOutcome | FailedOutcome], Awaitable[None] | None
+]
 Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]
 
 

@@ -37,6 +37,13 @@ from finetuning_async._api import (
     InstrumentalRequest,
     SoundEffectRequest,
 )
+from finetuning_async._types import (  # noqa: TC001 - pydantic reads them
+    Kind,
+    Language,
+    MusicalKey,
+    Scale,
+    Status,
+)
 
 if TYPE_CHECKING:
     from finetuning_async._api import Generation, Page, SoundEffect
@@ -78,8 +85,8 @@ def _example(*examples: dict[str, Any]) -> ConfigDict:
 class _Track(BaseModel):
     """What every form of a track has."""
 
-    kind: str = Field(description="music, instrumental or sound_effect")
-    status: str = Field(
+    kind: Kind | str = Field(description="music, instrumental or sound_effect")
+    status: Status = Field(
         description="pending, processing, completed or failed; others may be added"
     )
     is_final: bool = Field(description="whether it is completed or failed")
@@ -393,9 +400,11 @@ class MusicBody(_Body):
     lyrics: str | None = Field(None, description="at most 2000 characters")
     duration: float | None = Field(None, description="5 to 210 seconds")
     bpm: float | None = Field(None, description="60 to 200 beats per minute")
-    language: str | None = Field(None, description="of the vocals, such as en")
-    key: str | None = Field(None, description="such as C or F#")
-    scale: str | None = Field(None, description="major or minor")
+    language: Language | str | None = Field(
+        None, description="of the vocals, such as en"
+    )
+    key: MusicalKey | str | None = Field(None, description="such as C or F#")
+    scale: Scale | str | None = Field(None, description="major or minor")
     timesignature: int | None = Field(None, description="2 to 7 beats per bar")
 
 

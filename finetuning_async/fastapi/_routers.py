@@ -25,7 +25,7 @@ from fastapi.encoders import ENCODERS_BY_TYPE
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.routing import Route
 
-from finetuning_async._api import models
+from finetuning_async._api import Outcome, models
 from finetuning_async._client import AsyncClient  # noqa: TC001 - users may resolve it
 from finetuning_async._errors import FinetuningError
 from finetuning_async.fastapi._errors import answer_to
@@ -175,7 +175,7 @@ def _refuse(model: Any) -> Any:
     return model.__get_pydantic_core_schema__(type(model), None)
 
 
-for _model in vars(models).values():
+for _model in (Outcome, *vars(models).values()):
     if hasattr(_model, "__get_pydantic_core_schema__"):
         ENCODERS_BY_TYPE[_model] = _refuse
 

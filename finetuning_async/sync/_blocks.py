@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
-from finetuning_async._api import Outcome
+from finetuning_async._api import (
+    CompletedOutcome,
+    FailedOutcome,
+    RequestT_co,
+    TrackT_co,
+)
 from finetuning_async._errors import ClientClosedError
 from finetuning_async.sync._iterators import END, next_of
 
@@ -68,7 +73,12 @@ class BlockItems(Iterator[T]):
         return cast("T", item)
 
 
-class Outcomes(BlockItems[Outcome]):
+class Outcomes(
+    BlockItems[
+        CompletedOutcome[RequestT_co, TrackT_co] | FailedOutcome[RequestT_co, TrackT_co]
+    ],
+    Generic[RequestT_co, TrackT_co],
+):
     """The outcomes of many requests, as they end; see `Client.generate_many`.
 
     Callbacks run, and requests that are no list are read, while a thread waits for the
@@ -92,14 +102,16 @@ class Outcomes(BlockItems[Outcome]):
         return cast("tuple[str, ...]", self._target.pending)
 
     @property
-    def in_doubt(self) -> tuple[Outcome, ...]:
+    def in_doubt(self) -> tuple[FailedOutcome[RequestT_co, TrackT_co], ...]:
         """The outcomes of creates that may have been charged, with no track known.
 
         Each has a `SubmissionUnknownError`. After a block that was left early, they
         include the creates that were in flight or being looked up; these outcomes are
         also yielded if the iteration continues.
         """
-        return cast("tuple[Outcome, ...]", self._target.in_doubt)
+        in_doubt: tuple[FailedOutcome[RequestT_co, TrackT_co], ...]
+        in_doubt = self._target.in_doubt
+        return in_doubt
 
 
 class AudioStream(BlockItems[bytes]):

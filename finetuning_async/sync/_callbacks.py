@@ -8,7 +8,7 @@ loop.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,7 +53,8 @@ def relay(arguments: dict[str, Any], thread: LoopThread, inbox: Inbox) -> None:
 def _may_block(source: object) -> bool:
     """Whether iterating over it runs code of the caller's."""
     is_plain = isinstance(source, Iterable) and not isinstance(source, AsyncIterable)
-    return is_plain and not isinstance(source, list | tuple)
+    # One request instead of several is refused by the call.
+    return is_plain and not isinstance(source, list | tuple | str | Mapping)
 
 
 def _reported(callback: Callable[..., object], inbox: Inbox) -> Callable[..., None]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from finetuning_async._client import AsyncClient
 from finetuning_async.sync import _methods as methods
-from finetuning_async.sync._blocks import AudioStream, Outcomes
+from finetuning_async.sync._blocks import AudioStream
 from finetuning_async.sync._portal import Portal
 from finetuning_async.sync._resources import (
     ClientJournal,
@@ -50,7 +50,7 @@ class Client(methods.Blocking):
 
     """
 
-    @methods.constructor(AsyncClient.__init__)
+    @methods.like(AsyncClient.__init__)
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         may_fork = kwargs.get("http_client") is None
         try:
@@ -110,22 +110,8 @@ class Client(methods.Blocking):
         """
         return ClientJournal(self._portal, self._target.journal)
 
+    @methods.like(AsyncClient.with_options)
     def with_options(self, **overrides: Any) -> Client:
-        """A lightweight view of this client with other options.
-
-        A view shares the event loop, the connections, the poll loop, the rate limits
-        and the journal; with another `api_key` or `base_url` it has rate limits of its
-        own, and with another account a part of its own in the journal. Closing the
-        client or any view closes them all.
-
-        Args:
-            overrides: Any option of the constructor except `http_client`, `proxy`,
-                `verify` and `trust_env`, which belong to the shared connections. A
-                `journal` must be the client's own.
-
-        Raises:
-            InvalidRequestError: There is no such option, or a value is out of range.
-        """
         try:
             client = self._target.with_options(**overrides)
         finally:
@@ -137,13 +123,13 @@ class Client(methods.Blocking):
     me: Final = methods.blocking(AsyncClient.me)
     health: Final = methods.blocking(AsyncClient.health)
     generate: Final = methods.blocking(AsyncClient.generate)
-    generate_many: Final = methods.block(AsyncClient.generate_many, Outcomes)
+    generate_many: Final = methods.outcomes(AsyncClient.generate_many)
     wait_for_completion: Final = methods.blocking(AsyncClient.wait_for_completion)
     watch: Final = methods.iteration(AsyncClient.watch)
     download: Final = methods.blocking(AsyncClient.download)
     open_audio: Final = methods.block(AsyncClient.open_audio, AudioStream)
     resume: Final = methods.blocking(AsyncClient.resume)
-    resume_all: Final = methods.block(AsyncClient.resume_all, Outcomes)
+    resume_all: Final = methods.outcomes(AsyncClient.resume_all)
     estimate: Final = methods.in_loop(AsyncClient.estimate)
     progress: Final = methods.in_loop(AsyncClient.progress)
     rate_limit_status: Final = methods.in_loop(AsyncClient.rate_limit_status)

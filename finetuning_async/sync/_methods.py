@@ -18,7 +18,8 @@ from typing import (
     TypeVar,
 )
 
-from finetuning_async.sync._blocks import BlockItems
+from finetuning_async._resources import NamesOurs
+from finetuning_async.sync._blocks import BlockItems, Outcomes
 from finetuning_async.sync._call import Block
 from finetuning_async.sync._callbacks import relay
 from finetuning_async.sync._iterators import Iteration, Listing
@@ -26,7 +27,11 @@ from finetuning_async.sync._iterators import Iteration, Listing
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 
-    from finetuning_async._resources import Listing as AsyncListing
+    from finetuning_async._api import RequestT, TrackT
+    from finetuning_async._resources import (
+        Listing as AsyncListing,
+        Outcomes as AsyncOutcomes,
+    )
     from finetuning_async.sync._portal import Portal
 
 P = ParamSpec("P")
@@ -42,6 +47,7 @@ WORDS: Final = {
 """What is said otherwise of a blocking client."""
 
 TYPES: Final = {
+    r"\bAsyncClient\b": "finetuning_async.sync.Client",
     r"\bAsyncGenerator\b": "finetuning_async.sync.Iteration",
     r"\b(AudioStream|Listing|Outcomes)\b": r"finetuning_async.sync.\1",
 }
@@ -49,7 +55,7 @@ TYPES: Final = {
 client's modules, where another one has the same name."""
 
 
-class Blocking:
+class Blocking(NamesOurs):
     """A client or a part of it, and the async one that it stands for."""
 
     _portal: Portal
@@ -134,10 +140,17 @@ def block(
     return _described(call, method)
 
 
-def constructor(
-    method: Callable[Concatenate[Any, P], None],
-) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
-    """Give a constructor the signature of that of the async client."""
+def outcomes(
+    method: Callable[Concatenate[Any, P], AsyncOutcomes[RequestT, TrackT]],
+) -> Callable[Concatenate[Any, P], Outcomes[RequestT, TrackT]]:
+    """A method that makes a ``with`` block of outcomes."""
+    return block(method, Outcomes)
+
+
+def like(
+    method: Callable[Concatenate[Any, P], Any],
+) -> Callable[[Callable[..., T]], Callable[Concatenate[Any, P], T]]:
+    """Give a method the signature and the docstring of one of the async client."""
     return lambda function: _described(function, method)
 
 

@@ -17,12 +17,12 @@ from finetuning_async._api._models import (
     BulkResult,
     Generation,
     GenerationParameters,
-    Outcome,
     Page,
     Playlist,
     PlaylistTrack,
     SoundEffect,
 )
+from finetuning_async._api._outcome import Outcome
 from finetuning_async._api._requests import GenerationRequest
 from finetuning_async._errors import FinetuningError
 
@@ -30,9 +30,12 @@ CANARY = "s3cr3t-canary"
 HOOK = f"https://me.example/hook?token={CANARY}"
 TIME = dt.datetime(2026, 3, 2, 18, 5, tzinfo=dt.UTC)
 MODELS = [
-    model
-    for model in vars(_models).values()
-    if attrs.has(model) and model.__module__ == _models.__name__
+    Outcome,
+    *(
+        model
+        for model in vars(_models).values()
+        if attrs.has(model) and model.__module__ == _models.__name__
+    ),
 ]
 
 

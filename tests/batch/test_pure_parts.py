@@ -13,10 +13,18 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from mutagen.id3 import ID3
 
-from finetuning_async import GenerationRequest
+from finetuning_async import (
+    BadRequestError,
+    GenerationRequest,
+    InternalServerError,
+    NotFoundError,
+    RateLimitError,
+)
 from finetuning_async._downloads import music_frames, with_tags
 from finetuning_async.batch import JournalError, Row
 from finetuning_async.batch._folder import network_kind
+from finetuning_async.journal import Retry
+from finetuning_async.journal._create import usual_reply
 from finetuning_async.journal._credit_check import CreditBaseline, CreditReading
 from finetuning_async.journal._file_names import UsedNames, file_name
 from finetuning_async.journal._matching import (
@@ -29,11 +37,16 @@ from finetuning_async.journal._matching import (
 )
 from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._state_machine import (
+    Absent,
     Accepted,
     Action,
     Adopted,
     Entry,
+    Event,
+    Lost,
     Missing,
+    NotSent,
+    Rejected,
     Sending,
     step,
 )
@@ -111,6 +124,12 @@ def test_equal_rows_take_equal_tracks_oldest_first() -> None:
     assert match(doubts, rows, set()) == {1: "a", 2: "b"}
 
 
+def test_equal_rows_sent_far_apart_take_tracks_from_the_first_of_them_on() -> None:
+    doubts = [doubt(n, seed_is_ours=False, sent_at=600.0 * n) for n in (2, 1)]
+    rows = [seen("a", created_at=601.0), seen("b", created_at=1201.0)]
+    assert match(doubts, rows, set()) == {1: "a", 2: "b"}
+
+
 def test_tracks_with_a_shared_seed_are_matched_by_prompt_or_not_at_all() -> None:
     doubts = [
         doubt(1, seed_is_ours=False, body="a"),
@@ -144,6 +163,7 @@ def test_absence_needs_all_proofs() -> None:
     assert "charged" in verdict(evidence(no_charge=False, needs_credits=False))
     assert verdict(evidence()) == "absent"
     assert verdict(evidence(age=299.0)) == "wait"
+    assert verdict(evidence(age=300.0)) == "absent"
     assert "seeds" in verdict(evidence(seeds_are_echoed=False))
     assert "later" in verdict(evidence(later_is_listed=False))
     assert verdict(evidence(later_is_listed=False, more_to_come=True)) == "wait"
@@ -157,6 +177,7 @@ def test_credits_that_stay_the_same_stand_in_for_a_later_create() -> None:
     assert verdict(evidence(**alone, unchanged_for=300.0)) == "absent"
     assert verdict(evidence(**alone, unchanged_for=299.0)) == "wait"
     assert verdict(evidence(**alone, no_charge=None)) == "wait"
+    assert verdict(evidence(**alone, no_charge=None, age=1199.0)) == "wait"
     assert "later" in verdict(evidence(**alone, no_charge=None, age=1200.0))
     assert "later" in verdict(evidence(**alone, no_charge=False, unchanged_for=300.0))
     assert "t1" in verdict(evidence(**alone, unchanged_for=300.0, candidates=("t1",)))
@@ -339,6 +360,34 @@ def test_names_that_a_file_system_may_confuse_get_different_names() -> None:
     assert given[2] == "Tee.mp3"
     assert len({unicodedata.normalize("NFC", n).casefold() for n in given}) == 4
     assert "caf\u00e9.mp3" not in {unicodedata.normalize("NFC", n) for n in given}
+
+
+def test_a_create_that_did_not_leave_has_no_date_unless_one_was_ever_in_doubt() -> None:
+    def after(*events: Event) -> Entry:
+        entry = Entry()
+        for event in events:
+            entry, _ = step(entry, event)
+        return entry
+
+    once = Sending(7, at=100.0), NotSent()
+    assert after(*once).sent_at is None
+    doubted = Sending(7, at=100.0), Lost(130.0, "no response"), Absent()
+    again = after(*doubted, Sending(7, at=500.0), NotSent())
+    # Had it been accepted after all, its track would be dated that early.
+    assert (again.state, again.sent_at) == ("planned", 100.0)
+
+
+@pytest.mark.parametrize("error", [InternalServerError, NotFoundError])
+def test_an_item_is_given_up_with_the_fifth_refusal_that_says_nothing_of_it(
+    error: type[InternalServerError | NotFoundError],
+) -> None:
+    refused = error("no", status_code=500, code="X")
+    assert isinstance(usual_reply(refused, 4), Retry)
+    assert usual_reply(refused, 5) == Rejected("X", str(refused))
+    final = BadRequestError("no", status_code=400, code="X")
+    assert usual_reply(final, 1) == Rejected("X", str(final))
+    limited = RateLimitError("no", status_code=429, code="X")
+    assert usual_reply(limited, 9) is None
 
 
 def test_a_missing_file_without_a_track_id_is_not_paid_again() -> None:

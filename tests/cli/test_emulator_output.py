@@ -6,8 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from finetuning_async.cli import _emulator_output
-from finetuning_async.cli._emulator_output import request_line, request_log
-from finetuning_async.emulator import Fault, RequestRecord
+from finetuning_async.cli._config import config_file
+from finetuning_async.cli._emulator_output import (
+    print_start,
+    request_line,
+    request_log,
+)
+from finetuning_async.cli._options import CommonOptions
+from finetuning_async.emulator import Emulator, Fault, RequestRecord
 
 if TYPE_CHECKING:
     import pytest
@@ -47,3 +53,17 @@ def test_lines_that_nobody_could_read_in_time_are_counted(
     (left_out,) = re.findall(r"^(\d+) requests are not in the log", err)
     assert int(left_out) > 0
     assert len(out.splitlines()) + int(left_out) == 1000
+
+
+def test_what_it_prints_first_fits_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    emulator = Emulator(speed=20)
+    print_start(CommonOptions(), emulator, "http://127.0.0.1:8787")
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1  # for ``eval``
+    folder = str(config_file(CommonOptions()))
+    assert [line for line in err.splitlines() if len(line) > 80] == []
+    assert folder in err
+    limits = "RateLimits(creates=RateLimit(10, per=3), reads=RateLimit(60, per=3))"
+    assert f"\nrate_limits={limits}\n" in err

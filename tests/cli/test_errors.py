@@ -277,3 +277,80 @@ def test_the_advice_for_a_foreign_address_is_another_host(
     assert ran.exit_code == 1
     assert "cannot listen on 192.0.2.1:0: Cannot assign requested" in ran.stderr
     assert "with --host" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "what", "where"),
+    [
+        ("generate", "Missing argument 'TAGS...'.", "generate [OPTIONS] TAGS..."),
+        ("list --lmit 3", "No such option '--lmit'. Did you mean '--limit'?", "list"),
+        (
+            "batch status --out album",
+            "No such option '--out'.",
+            "batch status [OPTIONS] FOLDER",
+        ),
+        # The option is like --config, --output and --timeout, but not enough.
+        (
+            "generate x --count 3",
+            "No such option '--count'.",
+            "generate [OPTIONS] TAGS...",
+        ),
+        (
+            "listen",
+            "Missing option '--forward-to'. Where to post each webhook.",
+            "listen",
+        ),
+        (
+            "completion",
+            "Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish.",
+            "completion [OPTIONS] {bash|zsh|fish}",
+        ),
+        (
+            "--base-url http://localhost:1 generate x --emulator",
+            "--emulator is the service of this command; leave out --base-url.",
+            "generate [OPTIONS] TAGS...",
+        ),
+    ],
+)
+def test_what_was_typed_wrong_is_one_line_that_says_what_to_type(
+    finetuning: Run, args: str, what: str, where: str
+) -> None:
+    ran = finetuning(args.split())
+    usage = where if "[" in where else f"{where} [OPTIONS]"
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    expected = f"Error: {what} Usage: program {usage} (--help says more)\n"
+    assert ran.stderr == expected
+
+
+@pytest.mark.parametrize(
+    ("args", "what", "where"),
+    [
+        (
+            "sfx door",
+            "No such command 'door'. Commands: download, generate, get, list, wait.",
+            " sfx",
+        ),
+        ("zzz", "No such command 'zzz'.", ""),
+        (
+            "generate x --duration long",
+            "Invalid value for '--duration': must be a number, got 'long'.",
+            " generate",
+        ),
+    ],
+)
+def test_a_wrong_command_or_value_is_one_line_that_names_the_help(
+    finetuning: Run, args: str, what: str, where: str
+) -> None:
+    ran = finetuning(args.split())
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr == f"Error: {what} Try 'program{where} --help'.\n"
+
+
+def test_a_timeout_of_the_rate_limit_blames_no_network(
+    finetuning: Run, service: Any
+) -> None:
+    ran = finetuning(["generate", "x", "--timeout", "0"])
+    assert ran.exit_code == 1
+    assert "waiting for the rate limit; nothing was sent\nTo wait" in ran.stderr
+    assert "network" not in ran.stderr
+    assert not service.requests

@@ -107,6 +107,22 @@ async def _fill_with_foreign_tracks(
     assert emulator.account.in_progress == number
 
 
+def test_what_fitted_before_others_filled_the_queue_counts_no_more() -> None:
+    queue = QueueCapacity()
+    for in_progress in range(1, 11):
+        queue.on_sent()
+        queue.on_accepted(in_progress)
+    queue.on_sent()
+    queue.on_refused(100.0, 0)  # ours have ended: it is full of others' tracks
+    queue.on_sent()
+    queue.on_accepted(1)
+    assert queue.capacity is None
+    for _ in range(MAX_PROBES):
+        assert queue.opens_at(1) == -inf
+        queue.on_sent()
+    assert queue.opens_at(1) == inf
+
+
 async def test_a_higher_capacity_is_tried_one_create_at_a_time() -> None:
     service = Emulator(queue_size=2, generation_time=(60, 60))
     async with emulated(service) as (emulator, client):

@@ -5,8 +5,9 @@ Run the first on each machine, the second anywhere, again if it broke off:
     celery --app=celery_workers worker --pool=threads --concurrency=20
     python -c "import celery_workers as c; c.order()"
 
-BROKER_URL is Celery's broker, FINETUNING_API_KEY the API key. JOURNAL is a file, for
-workers of one machine, or the URL of a PostgreSQL.
+BROKER_URL is Celery's broker, such as redis://localhost: one in memory serves a
+single process. FINETUNING_API_KEY is the API key. JOURNAL is a file for workers
+of one machine, or the URL of a PostgreSQL.
 """
 
 import os
@@ -20,13 +21,14 @@ from celery.signals import worker_init, worker_shutdown
 from finetuning_async import AsyncClient, GenerationRequest
 from finetuning_async.batch import BatchJournal, Worker, into
 
-app = Celery("celery_workers", broker=os.environ.get("BROKER_URL", "memory://"))
-app.conf.task_acks_late = True  # what a worker had when it died comes to another,
-app.conf.broker_transport_options = {"visibility_timeout": 900}  # on Redis after 900 s
+broker = os.environ.get("BROKER_URL", "memory://")
+app = Celery("celery_workers", broker=broker)
+app.conf.task_acks_late = True  # what a dead worker had comes to another,
+app.conf.broker_transport_options = {"visibility_timeout": 900}  # s, on Redis
 app.conf.worker_prefetch_multiplier = 1
 
 journal = BatchJournal(os.environ.get("JOURNAL", "tracks.db"))
-client = AsyncClient(rate_limiter="shared")  # on many machines RedisRateLimiter(...)
+client = AsyncClient(rate_limiter="shared")  # or RedisRateLimiter(...)
 worker = Worker(client, journal, save=into("music"))
 portal: BlockingPortal
 opened = ExitStack()
@@ -34,7 +36,7 @@ opened = ExitStack()
 
 @worker_init.connect
 def start_loop(**_: object) -> None:
-    """One event loop for all threads, so that one client serves and polls for all."""
+    """One event loop for all threads: one client serves and polls for all."""
     global portal
     portal = opened.enter_context(start_blocking_portal())
 
@@ -54,6 +56,6 @@ def process_item(number: int) -> None:
 
 
 def order() -> None:
-    songs = [GenerationRequest(f"song {n} of an album", duration=30) for n in range(5)]
+    songs = [GenerationRequest(f"song {n}", duration=30) for n in range(5)]
     for number in anyio.run(journal.add, "album", songs):
         process_item.delay(number)

@@ -1,8 +1,9 @@
-"""Django: one client for all threads and, after a fork, one event loop per process.
+"""Django: one client for all threads, one event loop per process.
 
     gunicorn --workers=4 --threads=8 django_app:application
 
-In a project of yours, make the client in a module of its own, and import it in views.
+In a project of yours, make the client in a module of its own, and import it in
+views.
 """
 
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def show(request: HttpRequest, track_id: str) -> HttpResponseBase:
 
 def audio(request: HttpRequest, track_id: str) -> HttpResponseBase:
     track = client.generations.get(track_id)
-    # Django closes the response, and with it the stream, also if its reader leaves.
+    # Django closes the response, and the stream, also if its reader leaves.
     return StreamingHttpResponse(chunks_of(track), content_type="audio/mpeg")
 
 

@@ -1,4 +1,4 @@
-"""Flask: one client for all threads and, after a fork, one event loop per process.
+"""Flask: one client for all threads, one event loop per process.
 
 gunicorn --workers=4 --threads=8 --preload flask_app:app
 """

@@ -5,8 +5,8 @@ Run the first on each machine, the second anywhere:
     saq saq_workers.settings
     python -c "import asyncio, saq_workers as s; asyncio.run(s.order())"
 
-DATABASE_URL is the database, FINETUNING_API_KEY the API key. SAQ keeps its jobs in the
-same database, or in the Redis of QUEUE_URL.
+DATABASE_URL is the database, FINETUNING_API_KEY the API key. SAQ keeps its jobs
+in the same database, or in the Redis of QUEUE_URL.
 """
 
 import os
@@ -21,8 +21,8 @@ from finetuning_async.batch import BatchJournal, Worker, into
 from finetuning_async.postgres import PostgresRateLimiter
 
 DATABASE = os.environ["DATABASE_URL"]
-# A worker without a heartbeat for 60 s is dead. SAQ takes 5 s for each of its jobs, and
-# judges the others by their heartbeats from before: hence no more than 10 jobs each.
+# A worker without a heartbeat for 60 s is dead. SAQ takes 5 s for each of its
+# jobs, and judges the others by their heartbeats from before: hence 10 of them.
 CONCURRENCY, HEARTBEAT = 10, 60
 
 queue = Queue.from_url(os.environ.get("QUEUE_URL", DATABASE))
@@ -54,15 +54,16 @@ async def process_item(context: Context, *, number: int) -> None:
 
 
 async def queue_jobs(_: Context | None = None) -> None:
-    """A job for each item that has not ended, unless SAQ has one with its key."""
-    always: dict[str, Any] = {"timeout": 0, "retries": 10**9, "retry_delay": 5.0}
+    """A job for each item that has not ended, unless SAQ has one for it."""
+    always: dict[str, Any] = {"timeout": 0, "retries": 10**9, "retry_delay": 5}
+    always["heartbeat"] = HEARTBEAT
     for number in await journal.unfinished():
-        job = {"number": number, "key": f"track-{number}", "heartbeat": HEARTBEAT}
+        job = {"number": number, "key": f"track-{number}"}
         await queue.enqueue("process_item", **job, **always)
 
 
 async def order() -> None:
-    songs = [GenerationRequest(f"song {n} of an album", duration=30) for n in range(5)]
+    songs = [GenerationRequest(f"song {n}", duration=30) for n in range(5)]
     await journal.add("album", songs)
     await queue.connect()
     await queue_jobs()
@@ -80,7 +81,7 @@ settings: dict[str, Any] = {
     "functions": [process_item],
     "concurrency": CONCURRENCY,
     "timers": {"sweep": 15},  # looks for jobs of dead workers
-    "cron_jobs": [CronJob(queue_jobs, cron="* * * * *")],  # for jobs that SAQ lost
-    "cancellation_hard_deadline_s": 10.0,  # a create under way is heard for 5 s
+    "cron_jobs": [CronJob(queue_jobs, cron="* * * * *")],  # what SAQ lost
+    "cancellation_hard_deadline_s": 10.0,  # a create is heard for 5 s
     "shutdown": shutdown,
 }

@@ -2,9 +2,10 @@
 
     uvicorn users_backend:app --workers 2
 
-The workers share a journal, a file or a PostgreSQL database, and the account's limits,
-in Redis. FINETUNING_API_KEY is the API key, JOURNAL and REDIS_URL say where those are,
-and SESSIONS who has which session: ``{"a session's token": "a user's id"}``.
+The workers share a journal, a file or a PostgreSQL database, and the account's
+limits, in Redis. FINETUNING_API_KEY is the API key, JOURNAL and REDIS_URL say
+where those are, and SESSIONS who has which session, as JSON:
+``{"a session's token": "a user's id"}``.
 """
 
 import json
@@ -20,7 +21,7 @@ from finetuning_async.fastapi import (
 )
 from finetuning_async.redis import RedisRateLimiter
 
-SESSIONS: dict[str, str] = json.loads(os.environ["SESSIONS"])  # or your own table
+SESSIONS: dict[str, str] = json.loads(os.environ["SESSIONS"])
 
 
 def signed_in(request: Request) -> str:

@@ -117,6 +117,25 @@ def test_the_script_prints_what_the_guide_says(folder: Path, app: str) -> None:
             assert re.fullmatch(pattern(said), got.replace("\n", "")), got
 
 
+@pytest.mark.skipif(
+    shutil.which("node") is None or os.name == "nt", reason="needs Node"
+)
+def test_the_program_for_node_prints_what_the_guide_says(tmp_path: Path) -> None:
+    (said,) = [after for (kind, _), (_, after) in pairwise(BLOCKS) if kind == "js"]
+    (tmp_path / "rehearse.mjs").write_text(blocks("js")[0])
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ran = subprocess.run(
+        [shutil.which("node") or "node", "rehearse.mjs"],
+        cwd=tmp_path,
+        env={**BARE, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (ran.stdout, ran.stderr) == (said, "")
+
+
 @pytest.mark.parametrize("block", blocks("python"))
 def test_a_python_block_runs(block: str, tmp_path: Path) -> None:
     words = [sys.executable, "-W", "error", "-c", block]

@@ -150,7 +150,7 @@ def test_an_error_is_raised_as_the_async_client_raises_it(client: Client) -> Non
     with pytest.raises(InvalidRequestError, match="duration must be"):
         client.generate("rain", duration=1000)
     with pytest.raises(InvalidRequestError, match="priority must be"):
-        client.with_options(priority="urgent")
+        client.with_options(priority="urgent")  # type: ignore[arg-type]  # refused
     with pytest.raises(TypeError, match="duratio"):
         client.generate("rain", duratio=3)  # type: ignore[call-arg]
     with pytest.raises(InvalidRequestError, match="journal must be"):

@@ -21,6 +21,8 @@ TASKS: Final = {
         "SoundEffect",
         "GenerationParameters",
         "Outcome",
+        "CompletedOutcome",
+        "FailedOutcome",
         "Outcomes",
         "AudioStream",
         "Account",
@@ -92,7 +94,18 @@ TASKS: Final = {
         "RawResponse",
         "ResponseFacts",
     ),
-    "Types": ("Kind", "Priority", "Status", "Track", "KnownStatus", "__version__"),
+    "Types": (
+        "Kind",
+        "MusicalKey",
+        "Scale",
+        "Language",
+        "TimeSignature",
+        "Priority",
+        "Status",
+        "Track",
+        "KnownStatus",
+        "__version__",
+    ),
 }
 """The names that `finetuning_async` exports."""
 

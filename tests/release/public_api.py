@@ -55,8 +55,9 @@ def _name(found: Name) -> Iterator[str]:
 
 def _bases(cls: type) -> Iterator[str]:
     """What a class can be caught or used as, private bases left out."""
+    public = {id(name.value) for name in every_name()}
     for base in cls.__bases__:
-        if base.__name__.startswith("_"):
+        if base.__module__.startswith(ROOT) and id(base) not in public:
             yield from _bases(base)
         elif base is not object:
             yield base.__name__

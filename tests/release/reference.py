@@ -25,6 +25,7 @@ import pdoc.render
 
 from tests.release import _guide_pages
 from tests.release._names import Name, first_names, modules, names
+from tests.release._parameters import with_defaults
 from tests.release._tasks import METHODS, TASKS, front_page, ordered
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _module(name: str) -> pdoc.doc.Module:
         for member in module.own_members:
             if isinstance(member, pdoc.doc.Variable):
                 member.docstring = docstrings[member.name]
-    _show_examples(module)
+    _show_more(module)
     return module
 
 
@@ -98,12 +99,16 @@ class _Class(pdoc.doc.Class):
 pdoc.doc.Class = _Class  # type: ignore[misc]  # pdoc makes its objects by this name
 
 
-def _show_examples(doc: pdoc.doc.Doc[Any]) -> None:
-    """Let examples be code blocks, which for Markdown begin after an empty line."""
+def _show_more(doc: pdoc.doc.Doc[Any]) -> None:
+    """Let each option name its default, and let examples be code blocks.
+
+    For Markdown these begin after an empty line.
+    """
+    doc.docstring = with_defaults(doc.docstring, doc.obj)
     doc.docstring = EXAMPLE.sub("###### Example:\n\n", doc.docstring)
     if isinstance(doc, pdoc.doc.Namespace):
         for member in doc.own_members:
-            _show_examples(member)
+            _show_more(member)
 
 
 def wrong_names() -> list[str]:

@@ -23,6 +23,7 @@ from tests.release._examples import (
     run_plainly,
 )
 from tests.release._names import Name, first_names
+from tests.release._parameters import NOTHING, UNIT, is_number, options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,6 +110,18 @@ def test_every_parameter_of_a_public_call_is_described() -> None:
         if not re.search(rf"\b{parameter}\b", call.docstring)
     ]
     assert silent == []
+
+
+def test_every_number_has_a_unit_or_a_range_and_what_none_means() -> None:
+    numbers = [one for one in options() if is_number(one[1])]
+    assert len(numbers) > 150
+    unclear = [
+        f"{call}({parameter.name}): {text}"
+        for call, parameter, text in numbers
+        if not UNIT.search(text)
+        or (parameter.default is None and not NOTHING.search(text))
+    ]
+    assert unclear == []
 
 
 def test_every_public_method_is_called_in_an_example() -> None:

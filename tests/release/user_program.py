@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_type
+from typing import TYPE_CHECKING, Literal, TypeAlias, assert_type
 
 import finetuning_async as ft
 from finetuning_async import (
     AsyncClient,
+    CompletedOutcome,
     Event,
+    FailedOutcome,
     Generation,
     GenerationRequest,
+    InstrumentalRequest,
     LocalRateLimiter,
+    MusicalKey,
     Outcome,
     RateLimit,
     RateLimits,
+    Scale,
     SoundEffect,
+    SoundEffectRequest,
 )
 from finetuning_async.batch import Batch, BatchItem, Options
 from finetuning_async.emulator import Emulator
@@ -60,6 +66,35 @@ async def tracks(client: AsyncClient) -> None:
     assert_type([failure.id for failure in deleted.failed], list[str])
 
 
+AnyTrack: TypeAlias = Generation | SoundEffect
+
+
+def show(outcome: CompletedOutcome | FailedOutcome) -> None:
+    if outcome.error is None:
+        assert_type(outcome.generation, AnyTrack)
+
+
+async def written(client: AsyncClient, form: dict[str, str]) -> None:
+    """The known ones are typed; a string from elsewhere is taken as well."""
+    key: MusicalKey = "F#"
+    scale: Scale = "mayor"  # type: ignore[assignment]
+    await client.generate("rain", key=key, scale=scale, timesignature=3, language="de")
+    await client.generate("rain", key=form["key"], scale="dorian", validate=False)
+    client.generations.list(status=form["status"], type="instrumental")
+    GenerationRequest("rain", key=form["key"], timesignature=form["beats"])
+    client.with_options(timeout=5)  # type: ignore[call-arg]
+    client.with_options(max_retries="5")  # type: ignore[arg-type]
+    view = client.with_options(max_wait=None, share=form["user"], headers={"x": "y"})
+    assert_type(view, AsyncClient)
+    AsyncClient(default_headers={})  # type: ignore[call-arg]
+    Client(timeout=5)  # type: ignore[call-arg]
+    view.with_raw_response.me()  # type: ignore[attr-defined]
+    await view.generations.retrieve("an-id")  # type: ignore[attr-defined]
+    either = await view.wait_for_completion("an-id-of-any-kind")
+    if isinstance(either, SoundEffect):
+        assert_type(either.kind, Literal["sound_effect"])
+
+
 async def effects(client: AsyncClient) -> None:
     effect = await client.sound_effects.create("door", duration=2)
     assert_type(await client.wait_for_completion(effect), SoundEffect)
@@ -74,8 +109,27 @@ async def effects(client: AsyncClient) -> None:
 async def many(client: AsyncClient) -> None:
     async with client.generate_many(songs()) as outcomes:
         async for outcome in outcomes:
-            assert_type(outcome, Outcome)
-            assert_type(outcome.result(), Generation | SoundEffect)
+            assert_type(outcome.result(), Generation)
+            assert_type(outcome.request, GenerationRequest)
+            assert_type(outcome.generation, Generation | None)
+            if outcome.error is None:
+                assert_type(outcome.generation, Generation)
+            else:
+                assert_type(outcome.error, ft.FinetuningError)
+            show(outcome)
+        assert_type(outcomes.in_doubt[0].error, ft.FinetuningError)
+    kinds = [InstrumentalRequest("wind"), SoundEffectRequest("door")]
+    async with client.generate_many(kinds) as either:
+        assert_type([outcome.result() async for outcome in either], list[AnyTrack])
+    async with client.generate_many([*kinds, "rain", {"tags": "snow"}]) as outcomes:
+        assert_type([outcome.result() async for outcome in outcomes], list[AnyTrack])
+    async with client.generate_many(["rain", "wind"]) as outcomes:
+        seen = [outcome async for outcome in outcomes]
+    assert_type([outcome.request for outcome in seen], list[GenerationRequest])
+    failed: list[FailedOutcome] = [each for each in seen if each.error is not None]
+    any_of_them: list[Outcome] = [*seen, *failed]
+    async with client.resume_all() as resumed:
+        any_of_them += [outcome async for outcome in resumed]
     async with Batch(client, "album", options=Options(max_credits=3)) as batch:
         await batch.add([GenerationRequest("rain")])
         async for item in batch.run():
@@ -96,8 +150,14 @@ def blocking(client: Client) -> None:
     assert_type([each.id for each in page.items], list[str])
     with client.generate_many([GenerationRequest("rain")]) as outcomes:
         for outcome in outcomes:
-            assert_type(outcome, Outcome)
+            if outcome.error is not None:
+                assert_type(outcome.error, ft.FinetuningError)
+                continue
+            assert_type(outcome.generation, Generation)
+    with client.generate_many([SoundEffectRequest("door")], timeout=5) as effects:
+        assert_type([effect.result() for effect in effects], list[SoundEffect])
     with Client(rate_limits=LIMITS, on_event=seen) as other:
+        assert_type(other.with_options(max_retries=1), Client)
         assert_type(other.me(timeout=5).total_remaining, int | None)
         with other.open_audio(track) as audio:
             assert_type(next(audio), bytes)
@@ -107,6 +167,7 @@ async def main() -> None:
     async with AsyncClient(rate_limits=LIMITS, on_event=seen) as client:
         for work in (tracks, effects, many):
             await work(client)
+        await written(client, {})
         other = client.with_options(on_event=OpenTelemetry(), max_retries=1)
         account = await other.me(timeout=5, max_retries=0)
         assert_type(account.total_remaining, int | None)

@@ -17,6 +17,7 @@ from finetuning_async import (
     InstrumentalRequest,
     InvalidRequestError,
     Outcome,
+    SoundEffectRequest,
     SubmissionUnknownError,
     WaitTimeoutError,
 )
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
 
     from finetuning_async import AsyncClient, Progress
-    from finetuning_async._api._requests import AnyRequest
+    from finetuning_async._api._requests import RequestLike
 
 
 def songs(count: int) -> list[GenerationRequest]:
@@ -36,7 +37,7 @@ def songs(count: int) -> list[GenerationRequest]:
 
 
 async def all_of(
-    client: AsyncClient, requests: Iterable[AnyRequest], **more: Any
+    client: AsyncClient, requests: Iterable[RequestLike], **more: Any
 ) -> list[Outcome]:
     async with client.generate_many(requests, **more) as outcomes:
         return [outcome async for outcome in outcomes]
@@ -109,7 +110,7 @@ async def test_an_async_source_is_read_and_closed() -> None:
 
 async def test_requests_of_different_kinds_are_accepted() -> None:
     async with emulated(Emulator(generation_time=(30.0, 30.0))) as (_, client):
-        requests: list[AnyRequest] = [
+        requests: list[RequestLike] = [
             GenerationRequest("a", duration=5),
             InstrumentalRequest("b"),
         ]
@@ -237,10 +238,8 @@ async def test_an_exception_of_the_source_comes_after_earlier_outcomes() -> None
 
 async def test_an_object_that_is_not_a_request_is_rejected_and_named() -> None:
     async with emulated() as (emulator, client):
-        requests: Any = ["lofi"]
-        with pytest.raises(
-            InvalidRequestError, match=r"requests must be .* got 'lofi'"
-        ):
+        requests: Any = [5.5]
+        with pytest.raises(InvalidRequestError, match=r"requests must be .* got 5.5"):
             await all_of(client, requests)
         assert emulator.requests == []
 
@@ -289,7 +288,7 @@ async def test_closing_the_client_ends_every_request() -> None:
 
 async def test_outcomes_need_a_block_which_is_entered_once() -> None:
     async with emulated() as (_, client):
-        many = client.generate_many([])
+        many = client.generate_many(songs(0))
         with pytest.raises(RuntimeError, match="async with"):
             await anext(many)
         async with many:
@@ -334,5 +333,69 @@ async def test_an_error_of_the_progress_callback_ends_nothing(
         (outcome,) = await all_of(client, songs(1), on_track_progress=fail)
         assert outcome.error is None
         with pytest.raises(InvalidRequestError, match="on_track_progress"):
-            client.generate_many([], on_track_progress=1)  # type: ignore[arg-type]
+            client.generate_many(["x"], on_track_progress=1)  # type: ignore[call-overload]  # refused
     assert "on_track_progress" in caplog.text
+
+
+async def test_prompts_and_mappings_are_requests_too() -> None:
+    song = GenerationRequest("rain", duration=5)
+    async with emulated() as (_, client):
+        outcomes = await all_of(
+            client,
+            [
+                song,
+                "wind",
+                {"tags": "snow", "bpm": 70},
+                {"prompt": "hail", "lyrics": "la"},
+                {"type": "instrumental", "prompt": "strings", "duration": 45},
+                {"kind": "sound_effect", "prompt": "a door"},
+            ],
+        )
+    assert {outcome.error for outcome in outcomes} == {None}
+    made = {outcome.request for outcome in outcomes}
+    assert made == {
+        song,
+        GenerationRequest("wind"),
+        GenerationRequest("snow", bpm=70),
+        GenerationRequest("hail", lyrics="la"),
+        InstrumentalRequest("strings", duration=45),
+        SoundEffectRequest("a door"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"tags": "x", "tempo": 3}, r"names in a request for music .* got \['tempo'\]"),
+        ({"tags": "x", "type": "song"}, "type of a request must be one of music"),
+        ({"prompt": "x", "tags": "y"}, r"got \['prompt'\]"),
+    ],
+)
+async def test_what_is_no_request_ends_the_iteration(wrong: Any, problem: str) -> None:
+    async with emulated() as (emulator, client):
+        async with client.generate_many([wrong]) as outcomes:
+            with pytest.raises(InvalidRequestError, match=problem):
+                await anext(outcomes)
+        assert emulator.requests == []
+
+
+async def test_a_mapping_is_checked_as_a_request_is() -> None:
+    async with emulated() as (emulator, client):
+        wrong: list[Any] = [{"bpm": 500}, {"tags": "x", "bpm": 500}]
+        first, second = await all_of(client, wrong)
+        assert {getattr(o.error, "field", "") for o in (first, second)} == {
+            "tags",
+            "bpm",
+        }
+        assert emulator.requests == []
+
+
+@pytest.mark.parametrize("one", ["rain", {"tags": "rain"}, GenerationRequest("rain")])
+async def test_one_request_in_place_of_several_is_refused_at_the_call(
+    one: Any,
+) -> None:
+    """A text is an iterable of characters, each of which would cost a credit."""
+    async with emulated() as (emulator, client):
+        with pytest.raises(InvalidRequestError, match="put it in a list"):
+            client.generate_many(one)
+        assert emulator.requests == []

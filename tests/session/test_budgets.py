@@ -186,9 +186,9 @@ def test_a_budget_must_be_a_budget(wrong: Any) -> None:
 async def test_a_view_checks_its_budget_too() -> None:
     async with emulated() as (_, client):
         with pytest.raises(InvalidRequestError, match="budget must be a Budget"):
-            client.with_options(budget=5)
+            client.with_options(budget=5)  # type: ignore[arg-type]  # refused
         with pytest.raises(InvalidRequestError, match="given only these options"):
-            client.with_options(budgets={})
+            client.with_options(budgets={})  # type: ignore[call-arg]  # refused
 
 
 @pytest.mark.parametrize("canceller", STEP_CANCELLERS)

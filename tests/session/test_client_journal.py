@@ -241,7 +241,7 @@ def test_the_password_of_a_url_is_in_no_error_and_no_repr() -> None:
 async def test_another_option_of_a_journal_client_is_still_checked() -> None:
     client = AsyncClient("ft_live_" + 32 * "a", journal=MemoryJournal())
     with pytest.raises(InvalidRequestError, match="journal, max_retries"):
-        client.with_options(jurnal=5)
+        client.with_options(jurnal=5)  # type: ignore[call-arg]  # refused
     await client.aclose()
 
 

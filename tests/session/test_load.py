@@ -16,6 +16,7 @@ from finetuning_async import (
     LocalRateLimiter,
     RateLimit,
     RateLimits,
+    RateLimitWaited,
     SubmissionUnknownError,
 )
 from finetuning_async.emulator import Emulator, Fault
@@ -128,6 +129,9 @@ async def test_one_that_waits_for_the_queue_alone_counts_as_well() -> None:
         await client.generations.create("y", priority="high")
     assert [load.waiting_high for load in _loads(seen)][:2] == [0, 1]
     assert _loads(seen)[-1].waiting_high == 0
+    (waited,) = [event for event in seen if isinstance(event, RateLimitWaited)]
+    assert waited.budget == "queue"
+    assert waited.duration > 10
 
 
 async def test_a_lost_create_is_in_doubt_until_it_is_found_or_given_up() -> None:

@@ -113,6 +113,46 @@ async def test_a_429_that_stops_all_refuses_those_that_will_not_wait_so_long() -
         assert error.retry_after == pytest.approx(40, abs=3)
 
 
+async def test_many_that_are_refused_in_one_moment_let_those_behind_them_stay() -> None:
+    async with waiting() as at:
+        await at.start(*(f"mine {n}" for n in range(20)), max_wait=150)
+        await at.start("patient", max_wait=200)
+        at.emulator.add_fault(
+            Fault(
+                "status",
+                CREATES,
+                method="POST",
+                status=429,
+                code="RATE_LIMITED",
+                retry_after=120,
+            )
+        )
+        await anyio.sleep(100)
+        # The first was sent after a minute, and met the 429.
+        assert set(at.refused) == {f"mine {n}" for n in range(20)}
+        await anyio.sleep(85)
+        assert "patient" in at.sent()
+
+
+async def test_only_its_waits_count_however_long_the_client_has_been_open() -> None:
+    async with waiting(used=0) as at:
+        await anyio.sleep(1000)
+        at.emulator.add_fault(
+            Fault(
+                "status",
+                CREATES,
+                status=429,
+                code="RATE_LIMITED",
+                retry_after=10,
+                times=2,
+            )
+        )
+        await at.start("mine", max_wait=30)
+        await anyio.sleep(25)
+        assert not at.refused
+        assert at.sent() == {"mine"}
+
+
 async def test_a_full_queue_refuses_those_that_will_not_wait_for_a_track() -> None:
     service = Emulator(queue_size=3, generation_time=(100, 100))
     async with waiting(service, used=0) as at:

@@ -283,6 +283,19 @@ async def test_it_is_sent_again_if_the_complete_list_shows_a_later_create(
     assert service.posts[0] == service.posts[-1]
 
 
+async def test_it_is_sent_again_soon_after_its_absence_can_be_proved() -> None:
+    """The list is 4 s behind, so at 35 s, and not with the next listing at 45 s."""
+    service = Service(commit=False, page=four_seconds_behind)
+    service.rows = Dated()
+    await _resubmit(service)
+    assert 34 < anyio.current_time() < 40
+
+
+def four_seconds_behind(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
+    ready = [r for r in rows if r["at"] <= anyio.current_time() - 4]
+    return right_page(ready, limit, offset)
+
+
 async def test_without_resubmit_it_is_not_sent_again_even_if_absent() -> None:
     error, posts = await _resubmit(Service(others=3, commit=False), "raise")
     assert isinstance(error, SubmissionUnknownError)

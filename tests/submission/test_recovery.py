@@ -278,13 +278,21 @@ async def test_without_echoed_seeds_absence_is_not_proved() -> None:
         assert posts(emulator) == 2
 
 
-async def test_several_matches_are_candidates() -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        post("lost_after_commit"),
+        post("status", status=429, code=None, commit=True),
+    ],
+    ids=["no response", "429 of a proxy"],
+)
+async def test_several_matches_are_candidates(fault: Fault) -> None:
     """Another process created the same at the same time."""
     async with emulated() as (emulator, client):
         await client.me()
         await client.generations.create("x", seed=5)
         _forget_claims(client)
-        emulator.add_fault(post("lost_after_commit"))
+        emulator.add_fault(fault)
         with pytest.raises(SubmissionUnknownError) as caught:
             await client.generations.create("x", seed=5)
         assert set(caught.value.candidates) == set(emulator.tracks)

@@ -37,7 +37,7 @@ OTHER_TYPES: Final = {
     "AudioStream": f"{HERE}AudioStream",
     "Listing": f"{HERE}Listing",
     "Outcomes": f"{HERE}Outcomes",
-    "AsyncClient": "Client",
+    "AsyncClient": f"{HERE}Client",
     "T_co": "T",
 }
 """How the result of a method of the async client reads here."""
@@ -146,6 +146,7 @@ def test_every_callback_is_relayed_to_the_calling_thread(
         if "Callable[" in str(parameter.annotation)
         or "Callback" in str(parameter.annotation)
     }
-    assert callbacks.keys() <= RELAYED
+    # An `on_event` runs in the event loop, as that of the constructor does.
+    assert callbacks.keys() - {"on_event"} <= RELAYED
     # Found by their names, so they must be given by them.
     assert set(callbacks.values()) <= {inspect.Parameter.KEYWORD_ONLY}
