@@ -13,13 +13,20 @@ from finetuning_async.emulator import Emulator
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+SHORT = (10.0, 30.0)
+"""Seconds that a track takes where a test does not care. The service takes up to 120,
+and each second of a wait costs the suite a read."""
+
 
 @asynccontextmanager
 async def emulated(
     emulator: Emulator | None = None, **options: Any
 ) -> AsyncGenerator[tuple[Emulator, AsyncClient]]:
-    """Yield an in-process emulator and a client of it with the given options."""
-    async with emulator or Emulator() as service:
+    """Yield an in-process emulator and a client of it with the given options.
+
+    Without an emulator of the test's own, tracks take `SHORT`.
+    """
+    async with emulator or Emulator(generation_time=SHORT) as service:
         async with httpx.AsyncClient(transport=service.transport()) as http:
             async with AsyncClient(
                 service.api_key,

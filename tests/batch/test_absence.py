@@ -17,6 +17,7 @@ from finetuning_async import AsyncClient, GenerationRequest, RateLimit, RateLimi
 from finetuning_async.batch import Batch, Options, Worker
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._store import MemoryStore
+from tests._emulated_client import SHORT
 from tests.batch.test_worker import drive, filled, songs
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ async def wrong_listings(
     pace: int, **odd: Any
 ) -> AsyncGenerator[tuple[Emulator, AsyncClient]]:
     """An emulator with wrong listings, and a client with a limit of creates."""
-    emulator = Emulator(audio=b"ID3" + bytes(1000), queue_size=1000)
+    emulator = Emulator(
+        audio=b"ID3" + bytes(1000), queue_size=1000, generation_time=SHORT
+    )
     async with emulator:
         lists = StrangeLists(emulator, attrs.evolve(PLAIN, **odd), 1)
         async with (
@@ -202,7 +205,9 @@ class Gateway(httpx.AsyncBaseTransport):
 
 
 async def test_a_403_from_a_gateway_to_a_listing_ends_no_batch(tmp_path: Path) -> None:
-    emulator = Emulator(audio=b"ID3" + bytes(1000), queue_size=1000)
+    emulator = Emulator(
+        audio=b"ID3" + bytes(1000), queue_size=1000, generation_time=SHORT
+    )
     async with emulator:
         losses: tuple[Action, ...] = ("lost_before_commit", "lost_after_commit")
         for action in losses:

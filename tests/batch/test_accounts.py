@@ -17,7 +17,7 @@ from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Accepted, Sending, step
 from finetuning_async.journal._store import MemoryStore
-from tests._emulated_client import emulated
+from tests._emulated_client import SHORT, emulated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,14 @@ CREATES = "/v1/generations"
 
 
 def emulator(**settings: Any) -> Emulator:
-    return Emulator(**{"audio": b"ID3" + bytes(99), "queue_size": 100, **settings})
+    return Emulator(
+        **{
+            "audio": b"ID3" + bytes(99),
+            "queue_size": 100,
+            "generation_time": SHORT,
+            **settings,
+        }
+    )
 
 
 def songs(count: int) -> list[GenerationRequest]:

@@ -12,7 +12,7 @@ from finetuning_async.batch import Batch
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.testing import jumping_backend
-from tests._emulated_client import emulated
+from tests._emulated_client import SHORT, emulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,7 +75,13 @@ async def test_a_crash_at_any_commit_pays_nothing_twice(
         folder = tmp_path / str(at)
         dying = DyingStore(at, after=after)
         async with emulated(
-            Emulator(audio=b"ID3", queue_size=20, latency=(0.1, 0.2), seed=at)
+            Emulator(
+                audio=b"ID3",
+                queue_size=20,
+                latency=(0.1, 0.2),
+                generation_time=SHORT,
+                seed=at,
+            )
         ) as (service, client):
             service.add_fault(Fault("fail", "/v1/generations", method="POST", skip=1))
             with monkeypatch.context() as patch:

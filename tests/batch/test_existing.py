@@ -15,7 +15,7 @@ from finetuning_async.batch import Batch, BatchError, Row, read_summary
 from finetuning_async.batch._folder import JOURNAL_FOLDER
 from finetuning_async.batch._outputs import Outputs
 from finetuning_async.emulator import Emulator, Fault
-from tests._emulated_client import emulated
+from tests._emulated_client import SHORT, emulated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,9 @@ MINE = b"my own recording"
 
 
 def emulator(**settings: Any) -> Emulator:
-    return Emulator(**{"audio": SONG, "queue_size": 100, **settings})
+    return Emulator(
+        **{"audio": SONG, "queue_size": 100, "generation_time": SHORT, **settings}
+    )
 
 
 def songs(count: int) -> list[GenerationRequest]:

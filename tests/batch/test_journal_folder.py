@@ -23,7 +23,7 @@ from finetuning_async.batch import (
 from finetuning_async.batch._folder import JOURNAL_FOLDER, OLD_JOURNAL_FOLDER
 from finetuning_async.emulator import Emulator
 from finetuning_async.journal._sqlite_store import SQLiteStore
-from tests._emulated_client import emulated
+from tests._emulated_client import SHORT, emulated
 from tests.journal._old_journals import downgrade
 
 if TYPE_CHECKING:
@@ -34,7 +34,14 @@ if TYPE_CHECKING:
 
 
 def emulator(**settings: Any) -> Emulator:
-    return Emulator(**{"audio": b"ID3" + bytes(99), "queue_size": 100, **settings})
+    return Emulator(
+        **{
+            "audio": b"ID3" + bytes(99),
+            "queue_size": 100,
+            "generation_time": SHORT,
+            **settings,
+        }
+    )
 
 
 async def run(client: AsyncClient, folder: Path, count: int = 3) -> list[BatchItem]:

@@ -22,7 +22,7 @@ from finetuning_async.batch import (
     Row,
 )
 from finetuning_async.emulator import Emulator, Fault
-from tests._emulated_client import emulated
+from tests._emulated_client import SHORT, emulated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -38,7 +38,14 @@ NO_CREDITS_SHOWN = Fault("status", "/v1/me", status=503, skip=2, times=None)
 
 
 def emulator(**settings: Any) -> Emulator:
-    return Emulator(**{"audio": SONG, "queue_size": 1000, **settings})
+    return Emulator(
+        **{
+            "audio": SONG,
+            "queue_size": 1000,
+            "generation_time": SHORT,
+            **settings,
+        }
+    )
 
 
 def songs(count: int) -> list[GenerationRequest]:

@@ -10,7 +10,7 @@ import pytest
 from finetuning_async import GenerationRequest, SoundEffectRequest
 from finetuning_async.batch import Batch, BatchInputError, Row, check_rows
 from finetuning_async.emulator import Emulator
-from tests._emulated_client import emulated
+from tests._emulated_client import SHORT, emulated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ def files_with(text: str, folder: Path) -> list[Path]:
 
 
 def emulator() -> Emulator:
-    return Emulator(audio=b"ID3" + bytes(99), queue_size=100)
+    return Emulator(audio=b"ID3" + bytes(99), queue_size=100, generation_time=SHORT)
 
 
 async def test_a_webhook_is_sent_with_its_query_by_the_process_that_added_it(

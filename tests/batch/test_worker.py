@@ -15,7 +15,7 @@ from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._state_machine import Released, step
 from finetuning_async.journal._store import JournalStore, MemoryStore
-from tests._emulated_client import emulated
+from tests._emulated_client import SHORT, emulated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -47,7 +47,15 @@ async def running(
     *requests: GenerationRequest, **options: Any
 ) -> AsyncGenerator[tuple[Emulator, AsyncClient, JournalStore]]:
     options = {"queue_size": 20, "credits": 100} | options
-    service = Emulator(audio=b"ID3", latency=(0.05, 0.2), seed=3, **options)
+    service = Emulator(
+        **{
+            "audio": b"ID3",
+            "latency": (0.05, 0.2),
+            "seed": 3,
+            "generation_time": SHORT,
+            **options,
+        }
+    )
     async with emulated(service) as (service, client):
         yield service, client, filled(MemoryStore(), *requests)
 

@@ -17,7 +17,7 @@ from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._state_machine import Released, step
 from finetuning_async.testing import jumping_backend
-from tests._emulated_client import emulated
+from tests._emulated_client import SHORT, emulated
 from tests.journal._journal_stores import POSTGRES, opener
 
 if TYPE_CHECKING:
@@ -84,7 +84,13 @@ async def test_a_crash_at_any_commit_pays_nothing_twice(
     for at in range(1, CHANGES + 2):
         reopened = opener(kind, request)
         async with emulated(
-            Emulator(audio=b"ID3", queue_size=20, latency=(0.1, 0.2), seed=at)
+            Emulator(
+                audio=b"ID3",
+                queue_size=20,
+                latency=(0.1, 0.2),
+                generation_time=SHORT,
+                seed=at,
+            )
         ) as (service, client):
             service.add_fault(Fault("fail", "/v1/generations", method="POST", skip=1))
             store = reopened()

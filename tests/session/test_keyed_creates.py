@@ -53,7 +53,7 @@ from tests._cancellations import (
     run_loop,
 )
 from tests._client_journals import MemoryJournal, open_journal
-from tests._emulated_client import emulated
+from tests._emulated_client import SHORT, emulated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -1057,7 +1057,8 @@ def test_a_keyed_create_cancelled_at_any_time_is_paid_once(
 ) -> None:
     async def main() -> None:
         journal = MemoryJournal()
-        async with emulated(Emulator(latency=(0.25, 0.25)), journal=journal) as (
+        service = Emulator(latency=(0.25, 0.25), generation_time=SHORT)
+        async with emulated(service, journal=journal) as (
             emulator,
             client,
         ):
@@ -1081,7 +1082,8 @@ def test_a_keyed_create_cancelled_at_every_step_is_paid_once(
 
         async def main(run_cancelled: Any) -> None:
             journal = MemoryJournal()
-            async with emulated(Emulator(latency=(0.25, 0.25)), journal=journal) as (
+            service = Emulator(latency=(0.25, 0.25), generation_time=SHORT)
+            async with emulated(service, journal=journal) as (
                 emulator,
                 client,
             ):
