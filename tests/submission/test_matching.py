@@ -9,7 +9,11 @@ import attrs
 import pytest
 
 from finetuning_async._api import Generation, Page, parsing
-from finetuning_async._submission._listing import WELL_BEFORE, read_list
+from finetuning_async._submission._listing import (
+    WELL_BEFORE,
+    CompleteListing,
+    read_list,
+)
 from finetuning_async._submission._matching import (
     FAR,
     ListedRow,
@@ -162,3 +166,29 @@ async def test_reading_stops_at_a_page_in_order_that_goes_back_far_enough(
 
     await read_list(read, max_pages=5, verify_end=True, since=SENT_AT)
     assert len(offsets) == reads
+
+
+async def read_pages(rows: int, limit: int, skip: int = 0) -> CompleteListing | None:
+    """Read a list of so many rows; `skip` of them vanish before each later page."""
+
+    async def read(offset: int) -> Page[Generation]:
+        start = offset + skip if offset else 0
+        ids = range(start, min(start + limit, rows))
+        items = tuple(parsing.generation_row({"id": f"{each}"}) for each in ids)
+        has_more = start + limit < rows
+        raw = {"hasMore": has_more}
+        return Page(items=items, has_more=has_more, next_offset=0, raw=raw)
+
+    return await read_list(read, max_pages=20, verify_end=True)
+
+
+@pytest.mark.parametrize(
+    ("limit", "skip", "is_whole"), [(3, 0, True), (3, 1, False), (1, 0, False)]
+)
+async def test_a_list_is_whole_if_each_page_begins_with_the_last_row_before_it(
+    limit: int, skip: int, *, is_whole: bool
+) -> None:
+    listing = await read_pages(8, limit, skip)
+    assert listing is not None
+    assert listing.is_whole is is_whole
+    assert skip or len(listing.rows) == 8
