@@ -240,12 +240,14 @@ def _open_streams(*, unbuffered: bool) -> None:
         if not _is_open(number):
             setattr(sys, name, None)
             continue
-        raw = open(number, "rb" if name == "stdin" else "wb", closefd=False)  # noqa: SIM115 - as long as the program
+        is_input = name == "stdin"
+        mode, size = ("rb", -1) if is_input else ("wb", 0 if unbuffered else -1)
+        raw = open(number, mode, size, closefd=False)  # noqa: SIM115 - as long as the program
         stream = io.TextIOWrapper(
             raw,
             old.encoding,
             old.errors,
-            None if name == "stdin" else "\n",
+            None if is_input else "\n",
             line_buffering=name == "stderr" or raw.isatty(),
             write_through=unbuffered,
         )

@@ -371,7 +371,7 @@ MUTANTS: Final = (
         "        self.keeps_few: bool = self.is_external and library is HTTPX\n",
         "        self.keeps_few: bool = False\n",
         "tests/http/test_concurrency.py"
-        "::test_500_concurrent_reads_need_no_more_connections_than_slots",
+        "::test_200_concurrent_reads_need_no_more_connections_than_slots",
     ),
     Mutant(
         "does not shield a create from its first byte on",

@@ -104,7 +104,8 @@ async def test_entries_of_a_state_that_there_is_not_are_refused(state: Any) -> N
 async def test_what_is_added_is_sent_by_resume_and_paid_once() -> None:
     places: list[int] = []
     states: list[str] = []
-    async with emulated(journal=MemoryJournal()) as (emulator, client):
+    service = Emulator(queue_size=100)  # so that the rate limit is waited for
+    async with emulated(service, journal=MemoryJournal()) as (emulator, client):
         for _ in "12":  # the second changes nothing
             entry = await client.journal.add(RAIN, share="ann")
             assert (entry.state, entry.share) == ("planned", "ann")
