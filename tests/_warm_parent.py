@@ -212,7 +212,8 @@ def _run(program: dict[str, Any]) -> NoReturn:
         os.umask(program["mask"])
     os.environ.clear()
     os.environ.update(program["environment"])
-    _open_streams(unbuffered=program["unbuffered"])
+    always = bool(os.environ.get("PYTHONUNBUFFERED"))
+    _open_streams(unbuffered=program["unbuffered"] or always)
     warnings.resetwarnings()
     warnings.filters.extend(FILTERS)  # type: ignore[attr-defined]
     if program["strict"]:

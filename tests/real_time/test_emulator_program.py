@@ -94,7 +94,7 @@ def test_the_start_says_how_each_client_reaches_it(tmp_path: Path) -> None:
         if shutil.which("curl"):
             assert json.loads(got)["data"]["tier"] == "pro"
 
-        (config,) = re.findall(r"^  (\{.*\})$", intro, re.MULTILINE)
+        (config,) = re.findall(r" as (\{.*\}), in$", intro, re.MULTILINE)
         (tmp_path / "config.json").write_text(config)
         home = {"FINETUNING_CONFIG_HOME": str(tmp_path), "FINETUNING_API_KEY": KEY}
         ran = run("me", "--json", env=BARE | home)
