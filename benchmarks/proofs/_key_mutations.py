@@ -39,6 +39,10 @@ UNSHOWN: Final = _test("a_create_that_no_list_shows_is_not_sent_again")
 CANCELLED: Final = _test(
     "a_create_that_is_cancelled_after_its_first_byte_is_not_forgotten"
 )
+MEANWHILE: Final = (
+    "tests/session/test_keyed_permits.py"
+    "::test_what_a_process_was_sending_that_dies_meanwhile_is_looked_up[asyncio]"
+)
 AT_ONCE: Final = _test("processes_that_add_a_key_at_the_same_moment_pay_once")
 CONTENT: Final = _test("the_key_of_another_content_is_refused_in_any_process")
 
@@ -122,7 +126,7 @@ SHARED: Final = (
         CREATES,
         '        call.is_sending = entry.state == "sending" and item.entry == entry\n',
         '        call.is_sending = entry.state == "sending"\n',
-        CRASH,
+        MEANWHILE,
     ),
     (
         "lets no lease expire",

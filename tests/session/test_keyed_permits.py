@@ -8,12 +8,13 @@ import anyio
 import pytest
 
 from finetuning_async import (
+    GenerationRequest,
     IdempotencyConflictError,
     RateLimit,
     RateLimits,
 )
 from finetuning_async.emulator import Fault
-from finetuning_async.journal import Item, JournalError
+from finetuning_async.journal import Delete, Item, JournalError, Sending
 from finetuning_async.journal._store import MemoryStore
 from tests._client_journals import MemoryJournal
 from tests._emulated_client import emulated
@@ -122,3 +123,30 @@ async def test_a_known_key_gives_its_track_although_no_create_may_go() -> None:
             "rain", idempotency_key="k", max_wait=0.0
         )
         assert again.id == first.id
+
+
+class LateStore(MemoryStore):
+    """A store that does not show the next entry that is looked for: it comes later."""
+
+    hides = False
+
+    def find_key(self, key: str) -> Item | None:
+        is_hidden, self.hides = self.hides, False
+        return None if is_hidden else super().find_key(key)
+
+
+async def test_what_a_process_was_sending_that_dies_meanwhile_is_looked_up() -> None:
+    """It added the entry between the look for the key and the addition of ours."""
+    store = LateStore()
+    journal = MemoryJournal(new_store=lambda: store)
+    async with emulated(journal=journal) as (emulator, client):
+        paid = await client.generations.create("rain", seed=7)
+        assert paid.created_at is not None
+        for item in list(store.rows()):  # a process that had no key for it
+            store.commit([Delete(item)])
+        request = GenerationRequest("rain", idempotency_key="k")
+        journal.leave(request, Sending(7, paid.created_at.timestamp() - 0.5))
+        store.hides = True
+        found = await client.generations.create("rain", idempotency_key="k")
+        assert found.id == paid.id
+        assert len(emulator.ledger) == 1
