@@ -2,8 +2,8 @@
 
 Top down:
 
-    _engine          takes an item from where it stands to its end; Door: what a program
-                     decides about it
+    _engine          takes an item from where it stands to its end
+    _door            Door, what one kind of program decides about an item
     _reconciliation  looks for what is in doubt, beside other processes
     _reconciler      finds the tracks of creates in doubt, or proves them absent
     _matching        which listed track is whose, and when one is absent (pure)
@@ -64,7 +64,8 @@ if TYPE_CHECKING:
         reuse_seed as reuse_seed,
         usual_reply as usual_reply,
     )
-    from finetuning_async.journal._engine import Door as Door, Engine as Engine
+    from finetuning_async.journal._door import Door as Door
+    from finetuning_async.journal._engine import Engine as Engine
     from finetuning_async.journal._entries import JournalEntry as JournalEntry
     from finetuning_async.journal._errors import (
         BatchError as BatchError,
@@ -199,7 +200,8 @@ else:
                 "reuse_seed",
                 "usual_reply",
             ),
-            "._engine": ("Door", "Engine"),
+            "._door": ("Door",),
+            "._engine": ("Engine",),
             "._errors": (
                 "BatchError",
                 "BatchInputError",
