@@ -18,6 +18,7 @@ OPEN: Final = "_session/_open_journal.py"
 MACHINE: Final = "journal/_state_machine.py"
 SQLITE: Final = "journal/_sqlite_store.py"
 POSTGRES: Final = "postgres/_journal_store.py"
+POSTGRES_LEASES: Final = "postgres/_leases_and_notes.py"
 
 TAKEOVERS: Final = "tests/journal/test_keyed_takeovers.py::test_"
 
@@ -190,7 +191,7 @@ OWN: Final = (
     (
         "postgres",
         "lets no lease expire in its table",
-        POSTGRES,
+        POSTGRES_LEASES,
         'f" WHERE journal = %s AND name = %s AND until > {schema.NOW}"',
         'f" WHERE journal = %s AND name = %s AND {schema.NOW} > 0"',
         DIED,

@@ -13,12 +13,17 @@ first served, and one of them polls for all. While the database is unavailable o
 not respond, each continues with its share. It runs on asyncio and trio; it needs
 psycopg (``pip install 'finetuning-async[postgres]'``).
 
-    _limiter         PostgresRateLimiter: which database; the rest is `_coordination`'s
-    _store           the states of an account in rows, one process at a time
-    _journal         PostgresJournal: a client's journal in a database
-    _journal_store   PostgresStore: a journal in tables, for workers on many machines
-    _journal_schema  its tables, and those of earlier versions
-    _runner_lock     one runner of a batch at a time
+    _limiter             PostgresRateLimiter: which database; the rest is
+                         `_coordination`'s
+    _store               the states of an account in rows, one process at a time
+    _journal             PostgresJournal: a client's journal in a database
+    _journal_store       PostgresStore: a journal in tables, for workers on many
+                         machines
+    _spending            what counts in its budgets
+    _leases_and_notes    which holders of its leases live; its notes
+    _journal_connection  one connection to its database for all threads
+    _journal_schema      its tables, and those of earlier versions
+    _runner_lock         one runner of a batch at a time
 """
 
 from __future__ import annotations

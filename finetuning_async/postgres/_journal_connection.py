@@ -28,6 +28,7 @@ except ImportError as _missing:
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from typing import LiteralString
 
 PATIENCE: Final = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
 """Seconds to connect, and milliseconds until data that is not acknowledged ends a
@@ -116,6 +117,24 @@ class PostgresConnection:
     def after_fork(self) -> None:
         """In a child: no thread of its own holds the lock that it has copied."""
         self._lock = RLock()
+
+
+class JournalPart:
+    """A part of a store: queries of one journal in a database.
+
+    Args:
+        connection: The store's.
+        journal: The journal's name.
+    """
+
+    def __init__(self, connection: PostgresConnection, journal: str) -> None:
+        self._connection = connection
+        self._journal = journal
+
+    def _rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
+        """The rows of a query whose first parameter is the journal's name."""
+        with self._connection.use() as db:
+            return db.execute(query, (self._journal, *values)).fetchall()
 
 
 def _close(db: psycopg.Connection | None, process: int) -> None:

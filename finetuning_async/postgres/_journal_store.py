@@ -2,7 +2,8 @@
 
 One database can hold several journals, one for each account: credits and tracks belong
 to an account, and a create in doubt is resolved by looking at all of them. The clock is
-the database's. The queries are here; `_journal_connection` has the connection.
+the database's. The queries of items are here, those of budgets in `_spending`, the rest
+in `_leases_and_notes`; `_journal_connection` has the connection.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from finetuning_async.journal import (
     COUNTS,
     DIGEST_LENGTH,
     ENTRY_COLUMNS,
-    LONGEST_LEASE,
     NEW_COLUMNS,
     NOT_PENDING,
     SHORT_LENGTH,
@@ -53,6 +53,7 @@ from finetuning_async.journal import (
 )
 from finetuning_async.postgres import _journal_schema as schema
 from finetuning_async.postgres._journal_connection import PostgresConnection
+from finetuning_async.postgres._leases_and_notes import LeasesAndNotes
 from finetuning_async.postgres._spending import SpendingStore
 
 if TYPE_CHECKING:
@@ -86,11 +87,8 @@ _SELECT: Final = (
 )
 _CHUNK: Final = 500
 
-FORGET_AFTER: Final = 3600.0
-"""Seconds after which a holder that is dead is removed from the table."""
 
-
-class PostgresStore(SpendingStore):
+class PostgresStore(SpendingStore, LeasesAndNotes):
     """A journal in a database. Tables are created if there are none.
 
     After a connection was lost, the next call opens a new one.
@@ -410,76 +408,6 @@ class PostgresStore(SpendingStore):
                 prefix,
             )
         )
-
-    def read_note(self, name: str) -> str | None:
-        """As `JournalStore.read_note`."""
-        rows = self._rows(
-            "SELECT value FROM finetuning_note WHERE journal = %s AND name = %s", name
-        )
-        return str(rows[0][0]) if rows else None
-
-    def write_note(self, name: str, value: str) -> None:
-        """As `JournalStore.write_note`."""
-        self._rows(
-            "INSERT INTO finetuning_note VALUES (%s, %s, %s)"
-            " ON CONFLICT (journal, name) DO UPDATE SET value = excluded.value"
-            " RETURNING name",
-            name,
-            value,
-        )
-
-    def swap_note(self, name: str, old: str | None, new: str) -> bool:
-        """As `JournalStore.swap_note`."""
-        if old is None:
-            query: LiteralString = (
-                "INSERT INTO finetuning_note (journal, name, value) VALUES (%s, %s, %s)"
-                " ON CONFLICT DO NOTHING RETURNING name"
-            )
-            return bool(self._rows(query, name, new))
-        query = (
-            "UPDATE finetuning_note SET value = %s"
-            " WHERE journal = %s AND name = %s AND value = %s RETURNING name"
-        )
-        with self._connection.use() as db:
-            values = (new, self._journal, name, old)
-            return bool(db.execute(query, values).fetchall())
-
-    def beat(self, holder: str, seconds: float) -> None:
-        """As `JournalStore.beat`."""
-        with self._connection.unsynced_transaction():
-            self._rows(
-                f"DELETE FROM finetuning_holder WHERE journal = %s"  # noqa: S608 - names of ours
-                f" AND until < {schema.NOW} - %s RETURNING name",
-                FORGET_AFTER,
-            )
-            self._rows(
-                "INSERT INTO finetuning_holder (journal, name, until)"  # noqa: S608 - names of ours
-                f" VALUES (%s, %s, {schema.NOW} + %s)"
-                " ON CONFLICT (journal, name) DO UPDATE SET until = excluded.until"
-                " RETURNING name",
-                holder,
-                seconds,
-            )
-
-    def is_alive(self, holder: str) -> bool:
-        """As `JournalStore.is_alive`."""
-        rows = self._rows(
-            "SELECT name FROM finetuning_holder"  # noqa: S608 - names of ours
-            f" WHERE journal = %s AND name = %s AND until > {schema.NOW}"
-            f" AND until <= {schema.NOW} + %s",
-            holder,
-            LONGEST_LEASE,
-        )
-        return bool(rows)
-
-    def remove_holder(self, holder: str) -> None:
-        """As `JournalStore.remove_holder`."""
-        with self._connection.unsynced_transaction():
-            self._rows(
-                "DELETE FROM finetuning_holder WHERE journal = %s AND name = %s"
-                " RETURNING name",
-                holder,
-            )
 
     def close(self) -> None:
         """As `JournalStore.close`."""

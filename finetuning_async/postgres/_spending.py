@@ -21,17 +21,16 @@ from finetuning_async.journal import (
     sql,
 )
 from finetuning_async.postgres import _journal_schema as schema
+from finetuning_async.postgres._journal_connection import JournalPart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import LiteralString
 
     import psycopg
 
     from finetuning_async._errors import BudgetExceededError
     from finetuning_async._pacing import CreditLimit
     from finetuning_async.journal import Booking
-    from finetuning_async.postgres._journal_connection import PostgresConnection
 
 _USAGE, _SPENT_AT, _BOOK, _UNBOOK = (
     sql(text, "finetuning_", "%(NAME)s") for text in (USAGE, SPENT_AT, BOOK, UNBOOK)
@@ -82,22 +81,8 @@ class Spending:
         return self.db.execute(query, values)
 
 
-class SpendingStore:
-    """The part of a store that counts credits.
-
-    Args:
-        connection: The store's.
-        journal: The journal's name.
-    """
-
-    def __init__(self, connection: PostgresConnection, journal: str) -> None:
-        self._connection = connection
-        self._journal = journal
-
-    def _rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-        """The rows of a query whose first parameter is the journal's name."""
-        with self._connection.use() as db:
-            return db.execute(query, (self._journal, *values)).fetchall()
+class SpendingStore(JournalPart):
+    """The part of a store that counts credits."""
 
     def _lock_journal(self) -> None:
         """Let no one else add items in this transaction: they get the next numbers."""
