@@ -103,7 +103,6 @@ class LoopThread:
         try:
             with self.turn:  # a caller may be faster
                 self._main = self.loop.create_task(self._until_stopped())
-                self._main.add_done_callback(lambda _: self.loop.stop())
             while not self.has_ended:
                 self._wait_for_nudge()
                 with self.turn:
@@ -128,6 +127,9 @@ class LoopThread:
             with log_exceptions("leaving a block of a client that was closed"):
                 await block.abort()
         self.is_stopping = self.has_ended = True
+        # Not when this task is done: if something else stops the loop first, that would
+        # come while the last tasks end.
+        self.loop.stop()
 
     def run_once(self) -> None:
         """Run the loop in this thread, which has the turn, until something stops it."""
@@ -136,6 +138,15 @@ class LoopThread:
             self.loop.run_forever()
         finally:
             self._runs_in = None
+
+    def interrupt(self) -> None:
+        """End `run_once`, in whichever thread it is; from any thread."""
+        with suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(self._end_run)
+
+    def _end_run(self) -> None:
+        if not self.has_ended:  # its last tasks are not cut short
+            self.loop.stop()
 
     def leave_turn(self) -> None:
         """Let the thread run the loop, if there is something to do; after a turn."""

@@ -67,7 +67,7 @@ def take_turn(thread: LoopThread, call: Turn) -> bool:
     Raises:
         BaseException: What a signal handler raised; the call goes on.
     """
-    signals = _Signals(thread.loop)
+    signals = _Signals(thread)
     try:
         signals.put_off()
         if not thread.claim.acquire(blocking=False):
@@ -83,7 +83,7 @@ def take_turn(thread: LoopThread, call: Turn) -> bool:
 
 def _run(thread: LoopThread, call: Turn, signals: _Signals) -> bool:
     if not thread.turn.acquire(blocking=False):
-        thread.loop.call_soon_threadsafe(thread.loop.stop)
+        thread.interrupt()
         thread.turn.acquire()  # its thread, or a caller that leaves, has it
     try:
         if thread.has_ended:
@@ -103,16 +103,16 @@ class _Signals:
     """The handlers of signals, put off while the main thread runs a loop.
 
     Args:
-        loop: The loop, which the first signal stops. A second one is not put off: the
-            loop is stuck.
+        thread: That of the loop, which the first signal stops. A second one is not put
+            off: the loop is stuck.
 
     Attributes:
         pending: What has come.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, thread: LoopThread) -> None:
         self.pending: list[tuple[Callable[..., Any], int, FrameType | None]] = []
-        self._loop = loop
+        self._thread = thread
         self._handlers: dict[int, Callable[..., Any]] = {}
         self._is_over = False
 
@@ -132,7 +132,7 @@ class _Signals:
             handler(number, frame)
             return
         self.pending.append((handler, number, frame))
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.interrupt()
 
     def come_through(self) -> None:
         """End, and call the handlers of what has come.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +16,8 @@ import trio
 from finetuning_async import ClientClosedError, GenerationRequest
 from finetuning_async.emulator import Fault
 from finetuning_async.sync import Client, Iteration
+from finetuning_async.sync._call import Call
+from finetuning_async.sync._loop_thread import LoopThread
 from tests._served_emulator import served
 
 if TYPE_CHECKING:
@@ -124,6 +128,51 @@ def test_the_loop_ends_also_in_a_turn_of_a_caller(
             waiting.result(timeout=10)
         thread.join(10)
     assert not thread._thread.is_alive()
+
+
+class LastTask:
+    """A task that is left when the loop ends, and takes a while to be cancelled."""
+
+    def __init__(self) -> None:
+        self.thread = LoopThread()
+        self.is_cancelled = threading.Event()
+        self.has_ended = False
+        self._task: asyncio.Task[None] | None = None
+        self.thread.start()
+        self.thread.post(self._begin)
+
+    def _begin(self) -> None:
+        self._task = self.thread.loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            self.is_cancelled.set()
+            await asyncio.sleep(0.2)
+            self.has_ended = True
+
+
+def test_a_caller_that_comes_when_the_loop_ends_does_not_cut_it_short() -> None:
+    last = LastTask()
+    last.thread.stop()
+    assert last.is_cancelled.wait(5)
+    with pytest.raises(ClientClosedError):
+        Call(last.thread, asyncio.sleep(0), SimpleQueue()).run()
+    last.thread.join(5)
+    assert last.has_ended
+
+
+def test_nor_does_one_that_comes_right_when_it_is_stopped() -> None:
+    last = LastTask()
+
+    def stop_and_interrupt() -> None:
+        last.thread.stop()
+        last.thread.loop.call_soon(last.thread.loop.call_soon, last.thread.loop.stop)
+
+    last.thread.post(stop_and_interrupt)
+    last.thread.join(5)
+    assert last.has_ended
 
 
 def test_an_iterator_that_is_dropped_ends_without_another_call(client: Client) -> None:
