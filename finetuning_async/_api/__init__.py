@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     )
     from finetuning_async._api._request_diff import changes as changes
     from finetuning_async._api._requests import (
+        REQUESTS as REQUESTS,
         AnyRequest as AnyRequest,
         GenerationRequest as GenerationRequest,
         InstrumentalRequest as InstrumentalRequest,
@@ -131,6 +132,7 @@ else:
             ),
             "._request_diff": ("changes",),
             "._requests": (
+                "REQUESTS",
                 "AnyRequest",
                 "GenerationRequest",
                 "InstrumentalRequest",

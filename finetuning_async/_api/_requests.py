@@ -357,10 +357,11 @@ RequestLike: TypeAlias = _Request | str | Mapping[str, object]
 """A request, the prompt of one for music, or the parameters of one by name. By their
 base, since that is what mypy says is in a list of several kinds."""
 
-_REQUESTS: Final[Mapping[object, type[AnyRequest]]] = {
+REQUESTS: Final[Mapping[str, type[AnyRequest]]] = {
     request.kind: request
     for request in (GenerationRequest, InstrumentalRequest, SoundEffectRequest)
 }
+"""The class of the requests for each kind of track."""
 
 
 def as_request(given: object) -> AnyRequest:
@@ -383,10 +384,10 @@ def as_request(given: object) -> AnyRequest:
     parameters = dict(given)
     kinds = [parameters.pop(name, None) for name in ("type", "kind")]
     kind = kinds[0] or kinds[1] or "music"
-    if not isinstance(kind, str) or kind not in _REQUESTS:
-        allowed = f"one of {', '.join(map(str, _REQUESTS))}"
+    if not isinstance(kind, str) or kind not in REQUESTS:
+        allowed = f"one of {', '.join(REQUESTS)}"
         raise InvalidRequestError("type of a request", kind, allowed)
-    request = _REQUESTS[kind]
+    request = REQUESTS[kind]
     names = [field.name for field in attrs.fields(request)]
     if names[0] not in parameters and "prompt" in parameters:
         parameters[names[0]] = parameters.pop("prompt")

@@ -2,6 +2,7 @@
 
 _track_methods   the client's own: generate, wait_for_completion, watch
 _audio_methods   the client's own: download, open_audio
+_account_methods the client's own: me, health, estimate, progress, mark_changed
 _generate_many   generate_many: concurrent creates, an outcome as each track ends
 _track_progress  its on_track_progress: how far each track is
 _generations     client.generations: create, get, list, delete

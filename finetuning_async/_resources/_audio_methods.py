@@ -6,7 +6,6 @@ A base class of `TrackMethods`, for the same reasons.
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from finetuning_async._errors import (
     ClientClosedError,
     InvalidRequestError,
 )
-from finetuning_async._resources._other_names import NamesOurs
+from finetuning_async._resources._account_methods import AccountMethods
 
 if TYPE_CHECKING:
     import os
@@ -33,12 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("finetuning_async")
 
 
-class AudioMethods(NamesOurs, ABC):
+class AudioMethods(AccountMethods):
     """Download, and open audio; see `AsyncClient`."""
-
-    @abstractmethod
-    def _session(self) -> Session:
-        """Return the client's session in the running event loop."""
 
     async def download(
         self,

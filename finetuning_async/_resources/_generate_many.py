@@ -45,6 +45,9 @@ from finetuning_async._api import (
     RequestT_co,
     TrackT_co,
     as_request,
+    check_callback,
+    check_retries,
+    check_timeout,
 )
 from finetuning_async._errors import (
     FinetuningError,
@@ -399,3 +402,29 @@ def check_source(requests: object) -> None:
         allowed = "a list, an iterable or an async iterable of requests"
         advice = "; put it in a list: [request]" if is_one else ""
         raise InvalidRequestError("requests", requests, allowed + advice)
+
+
+def check_options(
+    *,
+    timeout: float | None,
+    wait_timeout: float | None,
+    max_retries: int | None,
+    on_submitted: object,
+    on_update: object,
+    on_track_progress: object,
+) -> None:
+    """Check the options of `generate_many` at the call, not at its first request.
+
+    Raises:
+        InvalidRequestError: A number is out of its range, or a callback is not
+            callable.
+    """
+    check_callback(on_submitted, "on_submitted")
+    check_callback(on_update, "on_update")
+    if timeout is not None:
+        check_timeout(timeout)
+    if max_retries is not None:
+        check_retries(max_retries)
+    if wait_timeout is not None:
+        check_timeout(wait_timeout, "wait_timeout")
+    check_callback(on_track_progress, "on_track_progress")

@@ -413,11 +413,21 @@ class TrackMethods(AudioMethods):
             InvalidRequestError: A number is out of its range, a callback is not
                 callable, or `requests` is one request.
         """
-        from finetuning_async._resources._generate_many import Outcomes, check_source
+        from finetuning_async._resources._generate_many import (
+            Outcomes,
+            check_options,
+            check_source,
+        )
 
         check_source(requests)
-        _check_options(timeout, wait_timeout, max_retries, on_submitted, on_update)
-        _api.check_callback(on_track_progress, "on_track_progress")
+        check_options(
+            timeout=timeout,
+            wait_timeout=wait_timeout,
+            max_retries=max_retries,
+            on_submitted=on_submitted,
+            on_update=on_update,
+            on_track_progress=on_track_progress,
+        )
         return Outcomes(
             self._session(),
             requests,
@@ -476,26 +486,3 @@ class TrackMethods(AudioMethods):
             FinetuningError: As for `wait_for_completion`.
         """
         return self._session().states(generation_or_id, timeout=timeout)
-
-
-def _check_options(
-    timeout: float | None,
-    wait_timeout: float | None,
-    max_retries: int | None,
-    on_submitted: object,
-    on_update: object,
-) -> None:
-    """Check the options of `generate_many` at the call, not at its first request.
-
-    Raises:
-        InvalidRequestError: A number is out of its range, or a callback is not
-            callable.
-    """
-    _api.check_callback(on_submitted, "on_submitted")
-    _api.check_callback(on_update, "on_update")
-    if timeout is not None:
-        _api.check_timeout(timeout)
-    if max_retries is not None:
-        _api.check_retries(max_retries)
-    if wait_timeout is not None:
-        _api.check_timeout(wait_timeout, "wait_timeout")

@@ -7,6 +7,7 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from finetuning_async._constants import POSTGRES_SCHEMES
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._runtime import LoopHandle
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 ALLOWED: Final = "a path, a postgresql:// URL, or a journal such as SQLiteJournal(path)"
 CONNINFO: Final = re.compile(r"(host|hostaddr|dbname|user|port|service)\s*=")
 """How libpq's other form begins; as a path it would make a file of that name."""
-
-SCHEMES: Final = ("postgresql://", "postgres://")
 
 
 class JournalSource:
@@ -71,7 +70,7 @@ class JournalSource:
 
     def _make(self) -> JournalBackend:
         made: JournalBackend
-        if str(self.address).startswith(SCHEMES):
+        if str(self.address).startswith(POSTGRES_SCHEMES):
             # By name, because `postgres` is a layer above this one and needs an extra.
             postgres = import_module("finetuning_async.postgres")
             made = postgres.PostgresJournal(self.address)
@@ -134,7 +133,7 @@ def _of_address(address: str | bytes) -> tuple[JournalSource | None, str]:
             f"{ALLOWED}, got a connection string of another form; give it to"
             " finetuning_async.postgres.PostgresJournal"
         )
-    if address.startswith(SCHEMES):
+    if address.startswith(POSTGRES_SCHEMES):
         return JournalSource(address=address), ""
     if "://" in address:
         return None, f"{ALLOWED}, got a URL of another kind"

@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from finetuning_async._constants import POSTGRES_SCHEMES
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._runtime import in_thread
 from finetuning_async.batch._admin import release_items, retry_items
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BATCH: Final = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,100}")
-_POSTGRES: Final = ("postgresql://", "postgres://")
 _LOCATION: Final = "a path or a postgresql:// URL"
 _UNFINISHED: Final = [state for state in STATES if NEXT[state] is not Action.REPORT]
 
@@ -232,7 +232,7 @@ def _opener(location: str | os.PathLike[str], name: str) -> Callable[[], Journal
     if not isinstance(given, str) or not given or "\0" in given:
         raise InvalidRequestError("location", location, _LOCATION)
     opener: Callable[[], JournalStore]
-    if given.startswith(_POSTGRES):
+    if given.startswith(POSTGRES_SCHEMES):
         # By name, because `postgres` is a layer beside this one and needs an extra.
         postgres = import_module("finetuning_async.postgres")
         postgres.check_conninfo(given)

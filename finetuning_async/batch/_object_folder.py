@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from finetuning_async._constants import POSTGRES_SCHEMES
 from finetuning_async._errors import APIConnectionError, InvalidRequestError
 from finetuning_async._runtime import state_folder
 from finetuning_async.batch._folder import Folder
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from finetuning_async.journal import JournalStore
 
 SCHEMES: Final = ("s3", "s3a", "gs", "az", "abfs", "abfss")
-POSTGRES: Final = ("postgresql://", "postgres://")
 OWNER: Final = "batch-journal.json"
 """The object that says which journal the batch belongs to."""
 
@@ -73,7 +73,7 @@ def folder_of(
     hidden = url.query or url.fragment or url.username or url.password
     if url.scheme not in SCHEMES or not url.netloc or hidden:
         raise InvalidRequestError.hidden("folder", _LOCATION)
-    is_database = str(journal).startswith(POSTGRES)
+    is_database = str(journal).startswith(POSTGRES_SCHEMES)
     database = _checked_url(str(journal)) if is_database else None
     place = None if journal is None or database else Path(journal)
     return ObjectFolder(given.rstrip("/") + "/", place, database)

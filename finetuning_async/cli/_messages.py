@@ -125,8 +125,13 @@ def _advice(error: FinetuningError) -> str:
         return (
             "\nCheck that --base-url (or FINETUNING_BASE_URL) is the service's address"
         )
-    if isinstance(error, APITimeoutError) and "for the rate limit" in error.message:
-        return "\nTo wait longer, raise --timeout or omit it"
+    if isinstance(error, APITimeoutError):
+        # Where something was sent, the network may be at fault.
+        words = "waiting for", "nothing was sent"
+        if all(each in error.message for each in words):
+            return "\nTo wait longer, raise --timeout or omit it"
+        if error.retry_after is not None:
+            return ""  # the rate limit came first, and the message says what to do
     if isinstance(error, APIConnectionError):
         return (
             "\nCheck the network, and --base-url (or FINETUNING_BASE_URL) if it is set"

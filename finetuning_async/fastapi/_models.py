@@ -31,12 +31,7 @@ from typing import (
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainSerializer, Tag
 
-from finetuning_async._api import (
-    AnyRequest,
-    GenerationRequest,
-    InstrumentalRequest,
-    SoundEffectRequest,
-)
+from finetuning_async._api import REQUESTS
 from finetuning_async._types import (  # noqa: TC001 - pydantic reads them
     Kind,
     Language,
@@ -46,7 +41,7 @@ from finetuning_async._types import (  # noqa: TC001 - pydantic reads them
 )
 
 if TYPE_CHECKING:
-    from finetuning_async._api import Generation, Page, SoundEffect
+    from finetuning_async._api import AnyRequest, Generation, Page, SoundEffect
     from finetuning_async._events import CreateWaiting
     from finetuning_async._session import Progress
 
@@ -440,18 +435,12 @@ TrackBody: TypeAlias = Annotated[
     Discriminator(_kind),
 ]
 
-_REQUESTS: Final[dict[str, type[AnyRequest]]] = {
-    "music": GenerationRequest,
-    "instrumental": InstrumentalRequest,
-    "sound_effect": SoundEffectRequest,
-}
-
 
 def request_of(
     body: MusicBody | InstrumentalBody | SoundEffectBody, key: str
 ) -> AnyRequest:
     """The request for what an end user asks for."""
-    made: AnyRequest = _REQUESTS[body.kind](
+    made: AnyRequest = REQUESTS[body.kind](
         **body.model_dump(exclude={"kind"}), idempotency_key=key
     )
     return made

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit, urlunsplit
 import attrs
 
 from finetuning_async._api import (
+    REQUESTS,
     AnyRequest,
     GenerationRequest,
     InstrumentalRequest,
-    SoundEffectRequest,
 )
 from finetuning_async.journal._file_names import file_name
 from finetuning_async.journal._state_machine import IN_DOUBT, STATES, Entry, State
@@ -30,12 +30,6 @@ BATCH_REQUESTS: Final[dict[str, type[Request]]] = {
     "music": GenerationRequest,
     "instrumental": InstrumentalRequest,
 }
-REQUESTS: Final[dict[str, type[AnyRequest]]] = {
-    **BATCH_REQUESTS,
-    "sound_effect": SoundEffectRequest,
-}
-"""What a journal can hold; a client's holds sound effects as well."""
-
 FREE: Final = "sound_effect"
 """The kind that costs no credit."""
 

@@ -353,10 +353,10 @@ def test_the_command_to_go_on_names_the_journal_but_no_password(
 ) -> None:
     monkeypatch.setattr(batch, "retry_failed", lambda *_, **__: 2)
     url = "s3://bucket/album/"
-    ran = finetuning("retry-failed", url, "--journal", "my notes")
+    ran = finetuning("retry-failed", url, "--journal", "my notes #1")
     assert ran.stderr == (
         "2 planned again. To run them: finetuning batch run --out s3://bucket/album/"
-        " --journal 'my notes'\n"
+        " --journal 'my notes #1'\n"
     )
     ran = finetuning("retry-failed", url, "--journal", "postgresql://me:secret@db/x")
     assert "--journal 'postgresql://db/x?****'\n" in ran.stderr

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import httpx
 import pytest
 
+from finetuning_async import (
+    APIResponseError,
+    APITimeoutError,
+    AsyncClient,
+    RateLimit,
+    RateLimits,
+)
 from finetuning_async.cli import main
+from finetuning_async.cli._messages import describe_error
 from finetuning_async.cli.commands import me
 
 if TYPE_CHECKING:
@@ -370,3 +380,35 @@ def test_a_timeout_of_the_rate_limit_blames_no_network(
     assert "waiting for the rate limit; nothing was sent\nTo wait" in ran.stderr
     assert "network" not in ran.stderr
     assert not service.requests
+
+
+async def test_a_read_that_is_not_answered_in_time_may_be_the_network() -> None:
+    async def hang(request: httpx.Request) -> httpx.Response:
+        await anyio.sleep(1000)
+        return httpx.Response(503, request=request)
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(hang))
+    async with http, AsyncClient(KEY, http_client=http) as client:
+        with pytest.raises(APITimeoutError) as caught:
+            await client.me(timeout=2)
+    assert "waiting for the rate limit included" in str(caught.value)
+    assert "Check the network" in describe_error(caught.value)[1]
+
+
+async def test_a_read_that_the_rate_limit_allows_too_late_blames_no_network() -> None:
+    limits = RateLimits(reads=RateLimit(1))
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"status": "ok"}, request=request)
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    async with (
+        http,
+        AsyncClient(KEY, http_client=http, rate_limits=limits) as client,
+    ):
+        with suppress(APIResponseError):
+            await client.me()
+        with pytest.raises(APITimeoutError) as caught:
+            await client.me(timeout=2)
+    assert "the rate limit allows it in" in str(caught.value)
+    assert "network" not in describe_error(caught.value)[1]

@@ -239,5 +239,7 @@ def _run_command(folder: Path | str, journal: str | None) -> str:
     """The command that runs a batch; without the password that its journal may have."""
     words = ["finetuning", "batch", "run", "--out", str(folder)]
     if journal is not None:
-        words += ["--journal", str(mask_query(journal))]
+        # In the name of a folder "#" and "?" hide nothing.
+        is_url = "://" in journal
+        words += ["--journal", str(mask_query(journal)) if is_url else journal]
     return shlex.join(words)
