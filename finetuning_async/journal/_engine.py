@@ -262,8 +262,9 @@ class ItemProcessor:
         """
         # The caller may be cancelled: the last moment at which that is free.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        if self._is_sending:
-            self._is_sending = False  # of a second attempt it is not committed yet
+        is_committed = self._is_sending and self.item.entry.state == "sending"
+        self._is_sending = False  # of a second attempt it is not committed yet
+        if is_committed:
             return
         await self._record(await self._engine.sending(submission), self._door.limits)
 
