@@ -100,6 +100,17 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_open() -> Iterator[None]:
+    """What the last tests leave open is the last one's error.
+
+    pytest looks for it once more when all have ended, but where xdist runs them, no one
+    hears of that.
+    """
+    yield
+    gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def _limits_of_no_other_test() -> None:
     """Limits belong to the process, and tests may ask as often as they like."""

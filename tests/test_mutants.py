@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +69,7 @@ def test_who_has_imported_a_function_runs_the_changed_line(path: Path) -> None:
 
     changes = {change.becomes: change for change in changes_of(path, path.name)}
     assert (is_low(2), wrapped([7])) == (False, True)
+    gc.freeze()  # as all that is loaded when the tests have been collected
     functions = LoadedFunctions()
     for line in ("count <= 2", "return any(max(each, 5) == 5 for each in seen)"):
         assert functions.replace(path, SOURCE, changes[line].apply(SOURCE)) == 1

@@ -19,7 +19,9 @@ __all__ = ["warm_parent", "warm_programs"]
 
 pytestmark = [
     pytest.mark.usefixtures("warm_programs"),
-    pytest.mark.skipif(sys.platform != "linux", reason="forks are of Linux only"),
+    pytest.mark.skipif(
+        sys.platform != "linux", reason="programs are forked on Linux only"
+    ),
 ]
 
 FACTS = """

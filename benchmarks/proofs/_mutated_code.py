@@ -21,11 +21,13 @@ class LoadedFunctions:
     """The functions of this process, by the code they run."""
 
     def __init__(self) -> None:
+        gc.unfreeze()  # as the tests freeze what they load, and that is not listed
         gc.collect()
         self._functions = defaultdict(list)
         for function in gc.get_objects():
             if isinstance(function, types.FunctionType):
                 self._functions[_key(function.__code__)].append(function)
+        gc.freeze()  # a fork that collects garbage would copy all pages
 
     def replace(self, path: Path, old: str, new: str) -> int:
         """Let functions of a file run the new text; returns how many there were."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import gc
 import hashlib
 import importlib
 import itertools
@@ -180,7 +179,6 @@ class _Runner:
             done = self.log.outcomes()
             left = [change for change in self.drawn if self._is_to_run(change, done)]
             functions = LoadedFunctions()
-            gc.freeze()  # a fork that collects garbage would copy all pages
             for wing, changes in itertools.groupby(left, key=attrgetter("wing")):
                 tests = CoveringTests(self.options.state / "coverage", PACKAGE)
                 for path, items in by_file(session.items).items():
@@ -256,6 +254,7 @@ class _Mutants:
         apply = functools.partial(self._apply, change)
         spent, ran = 0.0, 0
         while ran < len(items) and spent <= self._options.seconds:
+            before = ran
             for result in self._results(items[ran:], apply):
                 spent = round(spent + result.seconds, 3)
                 ran += 1
@@ -266,6 +265,8 @@ class _Mutants:
                     return
                 if spent > self._options.seconds:
                     break
+            if ran == before:
+                raise RuntimeError(f"no test was run: {change}")
         self._say(change, "survived", ran=ran, of=len(items), seconds=spent)
 
     def _results(

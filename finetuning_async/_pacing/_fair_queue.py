@@ -187,7 +187,7 @@ class ClassQueue(Generic[T]):
                 heapreplace(heap, (turn, following.arrival, following, rest))
 
     def dealt(self, dealer: Dealer) -> Iterator[T]:
-        """Yield all as they are dealt if no other rank waits, and tell `dealer`."""
+        """Yield all as they are dealt if no other rank waits; may change `dealer`."""
         if len(self.lines) == 1:  # first come, first served: nothing to ask
             yield from next(iter(self.lines.values()))
             return

@@ -300,7 +300,7 @@ def test_a_part_file_on_another_file_system_is_copied(tmp_path: Path) -> None:
     if not elsewhere.is_dir():
         pytest.skip("there is no /dev/shm")
     if elsewhere.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("it is on the same file system")
+        pytest.skip("the folder of tests is on the file system of /dev/shm")
     part = elsewhere / f"{tmp_path.name}.part"
     part.write_bytes(SONG)
     part.chmod(0o640)

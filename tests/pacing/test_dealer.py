@@ -254,6 +254,21 @@ def test_the_order_and_the_place_in_it_are_known_beforehand(
     assert order.index(newcomer) == ahead
 
 
+@given(
+    st.sampled_from([HIGH, NORMAL, LOW]),
+    st.lists(st.tuples(shares, st.booleans()), max_size=20),
+    st.integers(0, 20),
+)
+def test_requests_of_one_priority_are_placed_as_if_others_might_wait(
+    rank: int, joins: list[tuple[str | None, bool]], dealt: int
+) -> None:
+    queue = queue_of(Request(rank, share, again=again) for share, again in joins)
+    for _ in range(min(dealt, len(queue) - 1)):  # so that some had more turns
+        queue.deal(next(iter(queue.in_order())))
+    # Counts below its own change nothing, but it looks at all priorities then.
+    assert list(queue.places()) == list(queue.places([0, 0, 0]))
+
+
 def test_leaving_from_the_middle_keeps_no_more_than_waits() -> None:
     requests = [Request() for _ in range(1000)]
     queue = queue_of(requests)

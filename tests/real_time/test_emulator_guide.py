@@ -124,7 +124,7 @@ def test_the_script_prints_what_the_guide_says(folder: Path, app: str) -> None:
 
 
 @pytest.mark.skipif(
-    shutil.which("node") is None or os.name == "nt", reason="needs Node"
+    shutil.which("node") is None or os.name == "nt", reason="needs Node, not on Windows"
 )
 def test_the_program_for_node_prints_what_the_guide_says(tmp_path: Path) -> None:
     (said,) = [after for (kind, _), (_, after) in pairwise(BLOCKS) if kind == "js"]
