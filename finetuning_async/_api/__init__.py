@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         RequestLike as RequestLike,
         SoundEffectRequest as SoundEffectRequest,
         as_request as as_request,
+        check_source as check_source,
     )
     from finetuning_async._api._responses import (
         has_no_limit as has_no_limit,
@@ -139,6 +140,7 @@ else:
                 "RequestLike",
                 "SoundEffectRequest",
                 "as_request",
+                "check_source",
             ),
             "._responses": ("has_no_limit", "is_in_own_form", "retry_after"),
             "._validation": (

@@ -15,7 +15,7 @@ are neither sent nor part of its content. The ranges are the published ones (sec
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -364,6 +364,20 @@ REQUESTS: Final[Mapping[str, type[AnyRequest]]] = {
 """The class of the requests for each kind of track."""
 
 
+def check_source(requests: object, *, may_be_async: bool = True) -> None:
+    """Check that there is something to iterate over, and not over its characters.
+
+    Raises:
+        InvalidRequestError: It is one request, or no source of any.
+    """
+    is_one = isinstance(requests, AnyRequest | str | Mapping)
+    sources = Iterable | AsyncIterable if may_be_async else Iterable
+    if is_one or not isinstance(requests, sources):
+        known = "a list, an iterable or an async iterable" if may_be_async else "a list"
+        advice = "; put it in a list: [request]" if is_one else ""
+        raise InvalidRequestError("requests", requests, f"{known} of requests{advice}")
+
+
 def as_request(given: object) -> AnyRequest:
     """A request as it is, or made of a `RequestLike`.
 
@@ -384,6 +398,8 @@ def as_request(given: object) -> AnyRequest:
     parameters = dict(given)
     kinds = [parameters.pop(name, None) for name in ("type", "kind")]
     kind = kinds[0] or kinds[1] or "music"
+    if None not in kinds and kinds[0] != kinds[1]:
+        raise InvalidRequestError("type and kind of a request", kinds, "the same")
     if not isinstance(kind, str) or kind not in REQUESTS:
         allowed = f"one of {', '.join(REQUESTS)}"
         raise InvalidRequestError("type of a request", kind, allowed)

@@ -16,7 +16,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
-    Mapping,
 )
 from contextlib import aclosing
 from typing import (
@@ -51,7 +50,6 @@ from finetuning_async._api import (
 )
 from finetuning_async._errors import (
     FinetuningError,
-    InvalidRequestError,
     SubmissionUnknownError,
     WaitTimeoutError,
 )
@@ -389,19 +387,6 @@ async def _iterate(requests: Requests[T]) -> AsyncGenerator[T]:
     finally:
         if inspect.isasyncgen(requests):
             await requests.aclose()
-
-
-def check_source(requests: object) -> None:
-    """Check that there is something to iterate over, and not over its characters.
-
-    Raises:
-        InvalidRequestError: It is one request, or no source of any.
-    """
-    is_one = isinstance(requests, AnyRequest | str | Mapping)
-    if is_one or not isinstance(requests, Iterable | AsyncIterable):
-        allowed = "a list, an iterable or an async iterable of requests"
-        advice = "; put it in a list: [request]" if is_one else ""
-        raise InvalidRequestError("requests", requests, allowed + advice)
 
 
 def check_options(

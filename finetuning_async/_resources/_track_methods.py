@@ -416,10 +416,9 @@ class TrackMethods(AudioMethods):
         from finetuning_async._resources._generate_many import (
             Outcomes,
             check_options,
-            check_source,
         )
 
-        check_source(requests)
+        _api.check_source(requests)
         check_options(
             timeout=timeout,
             wait_timeout=wait_timeout,

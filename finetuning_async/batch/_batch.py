@@ -28,7 +28,6 @@ from finetuning_async.journal import (
     ItemFactory,
     Journal,
     NewItem,
-    Request,
     Row,
     SQLiteStore,
     UsedNames,
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async.journal import Added, JournalStore, OnDoubt, Summary
+    from finetuning_async.journal import Added, JournalStore, OnDoubt, RowLike, Summary
 
 logger = logging.getLogger("finetuning_async")
 
@@ -188,27 +187,28 @@ class Batch:
             self._folder.remove_if_new()
         self._folder.close()
 
-    async def add(self, requests: Iterable[Request | Row]) -> Added:
+    async def add(self, requests: Iterable[RowLike]) -> Added:
         """Add requests, all or none; those that are known stay as they are.
 
         A run that still creates makes them too; otherwise the next run does.
 
         Args:
-            requests: What to make; a `Row` adds a `custom_id`. They are read and
-                checked in a worker thread.
+            requests: What to make: requests, prompts, or mappings of parameters as a
+                line of a JSONL file has them; a `Row` or the mapping adds a
+                `custom_id`. They are read and checked in a worker thread.
 
         Returns:
             How many are new, and how many were known.
 
         Raises:
             BatchInputError: Some are invalid; nothing was added.
+            InvalidRequestError: It is one request, not a list; nothing was added.
             BatchError: The folder holds files or results of some while `existing` is
                 ``refuse``, or it belongs to another account; nothing was added.
             JournalError: A `custom_id` is known with different content.
         """
         lenient = session_of(self._client).settings.is_on_loopback
-        rows = (r if isinstance(r, Row) else Row(request=r) for r in requests)
-        return await self.add_rows(check_rows(rows, allow_http_webhook=lenient))
+        return await self.add_rows(check_rows(requests, allow_http_webhook=lenient))
 
     async def add_rows(self, rows: Iterable[Row]) -> Added:
         """Add rows that are checked already, as `read_rows` yields them."""

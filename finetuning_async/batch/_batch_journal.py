@@ -24,7 +24,6 @@ from finetuning_async.journal import (
     STATES,
     Action,
     ItemFactory,
-    Row,
     SQLiteStore,
     Summary,
 )
@@ -32,7 +31,7 @@ from finetuning_async.journal import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from finetuning_async.journal import Item, JournalStore, NewItem, Request, State
+    from finetuning_async.journal import Item, JournalStore, NewItem, RowLike, State
 
 T = TypeVar("T")
 
@@ -87,7 +86,7 @@ class BatchJournal:
     def __repr__(self) -> str:
         return f"<BatchJournal {self._name!r}>"
 
-    async def add(self, batch: str, requests: Iterable[Request | Row]) -> list[int]:
+    async def add(self, batch: str, requests: Iterable[RowLike]) -> list[int]:
         """Add requests, all or none. Queue a job for each number that is returned.
 
         Those that are known in this batch stay as they are, so the same call can be
@@ -97,8 +96,9 @@ class BatchJournal:
         Args:
             batch: The name of the batch: letters, digits, ``._-``. Its files go into a
                 folder of this name.
-            requests: What to make; a `Row` adds a `custom_id`. Their webhooks must have
-                no query, login or fragment: these are secrets and not stored, and the
+            requests: What to make: requests, prompts, or mappings of parameters; a
+                `Row` or the mapping adds a `custom_id`. Their webhooks must have no
+                query, login or fragment: these are secrets and not stored, and the
                 workers send what is stored.
 
         Returns:
@@ -106,6 +106,7 @@ class BatchJournal:
 
         Raises:
             BatchInputError: Some are invalid; nothing was added.
+            InvalidRequestError: It is one request, not a list; nothing was added.
             JournalError: A `custom_id` is known with different content, or the journal
                 cannot be used.
             ValueError: The name is not valid.
@@ -204,7 +205,7 @@ async def open_store(journal: BatchJournal | JournalStore) -> JournalStore:
     return journal
 
 
-def new_items(batch: str, requests: Iterable[Request | Row]) -> Iterator[NewItem]:
+def new_items(batch: str, requests: Iterable[RowLike]) -> Iterator[NewItem]:
     """Requests as a journal of several batches stores them.
 
     Raises:
@@ -218,8 +219,8 @@ def new_items(batch: str, requests: Iterable[Request | Row]) -> Iterator[NewItem
             f" {batch!r}"
         )
     factory = ItemFactory(batch)
-    rows = (r if isinstance(r, Row) else Row(request=r) for r in requests)
-    return (factory.item(row) for row in check_rows(rows, is_sent_elsewhere=True))
+    rows = check_rows(requests, is_sent_elsewhere=True)
+    return (factory.item(row) for row in rows)
 
 
 def _opener(location: str | os.PathLike[str], name: str) -> Callable[[], JournalStore]:

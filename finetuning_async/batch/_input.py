@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias
 
-from finetuning_async._api import validation
+from finetuning_async._api import as_request, check_source, validation
+from finetuning_async._errors import InvalidRequestError
 from finetuning_async.journal import (
     BATCH_REQUESTS,
     FIELDS,
@@ -25,7 +27,9 @@ from finetuning_async.journal import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator
+
+    from finetuning_async.journal import RowLike
 
 Format: TypeAlias = Literal["jsonl", "csv"]
 
@@ -77,7 +81,7 @@ def read_rows(
 
 
 def check_rows(
-    rows: Iterable[Row],
+    requests: Iterable[RowLike],
     *,
     allow_http_webhook: bool = False,
     is_sent_elsewhere: bool = False,
@@ -85,19 +89,22 @@ def check_rows(
     """Check rows that were not read from a file.
 
     Args:
-        rows: The rows.
+        requests: Rows, or what else can be made one.
         allow_http_webhook: As for `GenerationRequest.validate`.
         is_sent_elsewhere: Whether other processes send them, by what is stored. The
             secret part of a webhook is not.
 
     Raises:
         BatchInputError: Some rows are invalid; raised at the end, with all problems.
+        InvalidRequestError: It is one request, or no source of any.
     """
+    check_source(requests, may_be_async=False)
     reader = _Reader(
         allow_http_webhook=allow_http_webhook, is_sent_elsewhere=is_sent_elsewhere
     )
-    for number, row in enumerate(rows, 1):
-        if reader.check(row, f"row {number}"):
+    for number, given in enumerate(requests, 1):
+        row = reader.row(given, f"row {number}")
+        if row is not None and reader.check(row, f"row {number}"):
             yield row
     reader.finish()
 
@@ -164,6 +171,23 @@ class _Reader:
         """
         if self._problems:
             raise BatchInputError(self._problems)
+
+    def row(self, given: RowLike, where: str) -> Row | None:
+        """A row of what is not one yet; `None` if its problem is collected."""
+        if isinstance(given, Row):
+            return given
+        custom_id: Any = None
+        if isinstance(given, Mapping):
+            given = dict(given)
+            custom_id = given.pop("custom_id", None)
+        try:
+            request: Any = as_request(
+                given
+            )  # `check` sees whether its kind may be here
+        except InvalidRequestError as error:
+            self._add_problem(where, error.message)
+            return None
+        return Row(request=request, custom_id=custom_id)
 
     def check(self, row: Row, where: str) -> bool:
         """Whether a row is valid; if not, its problems are collected."""

@@ -81,6 +81,11 @@ class Row:
     line: int | None = None
 
 
+RowLike: TypeAlias = Row | Request | str | Mapping[str, object]
+"""A row, or what is made one: a request, the prompt of one for music, or the parameters
+of one by name, with a `custom_id` if wanted."""
+
+
 @attrs.frozen(kw_only=True)
 class NewItem:
     """A row as the journal stores it.

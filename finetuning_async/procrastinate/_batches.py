@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from procrastinate import App
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async.batch import Added, Row, Save, Summary
-    from finetuning_async.journal import Request, State
+    from finetuning_async.batch import Added, Save, Summary
+    from finetuning_async.journal import RowLike, State
 
 
 class Batches:
@@ -100,7 +100,7 @@ class Batches:
     def __repr__(self) -> str:
         return f"<Batches {self._journal!r}>"
 
-    async def defer(self, batch: str, requests: Iterable[Request | Row]) -> Added:
+    async def defer(self, batch: str, requests: Iterable[RowLike]) -> Added:
         """Add requests, with a job for each, all or none.
 
         Those that are known in this batch stay as they are, so the same call can be
@@ -109,8 +109,9 @@ class Batches:
         Args:
             batch: The name of the batch: letters, digits, ``._-``. Its files go into a
                 folder of this name.
-            requests: What to make; a `Row` adds a `custom_id`. Their webhooks must have
-                no query, login or fragment: these are secrets and not stored, and the
+            requests: What to make: requests, prompts, or mappings of parameters; a
+                `Row` or the mapping adds a `custom_id`. Their webhooks must have no
+                query, login or fragment: these are secrets and not stored, and the
                 workers send what is stored.
 
         Returns:
@@ -118,6 +119,7 @@ class Batches:
 
         Raises:
             BatchInputError: Some are invalid; nothing was added.
+            InvalidRequestError: It is one request, not a list; nothing was added.
             JournalError: A `custom_id` is known with different content, or the database
                 cannot be used.
             ValueError: The name is not valid.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -11,6 +11,7 @@ from hypothesis import given, strategies as st
 from finetuning_async import (
     GenerationRequest,
     InstrumentalRequest,
+    InvalidRequestError,
     SoundEffectRequest,
 )
 from finetuning_async.batch import BatchInputError, Row, read_rows
@@ -131,6 +132,41 @@ def test_a_batch_holds_no_sound_effects() -> None:
     row = Row(request=SoundEffectRequest("a door"))  # type: ignore[arg-type] # wrong
     with pytest.raises(BatchInputError, match="sound effect"):
         list(check_rows([row]))
+
+
+def test_rows_may_be_prompts_and_mappings_as_lines_are() -> None:
+    rows = check_rows(
+        ["rain", {"type": "instrumental", "prompt": "wind", "custom_id": "w"}]
+    )
+    assert list(rows) == [
+        Row(request=GenerationRequest("rain")),
+        Row(request=InstrumentalRequest("wind"), custom_id="w"),
+    ]
+
+
+def test_wrong_prompts_and_mappings_are_problems_of_their_rows() -> None:
+    wrong: list[Any] = [
+        {"tags": "rain", "mood": "sad"},
+        {"type": "song", "prompt": "rain"},
+        {"type": "music", "kind": "instrumental", "prompt": "rain"},
+        {"type": "sound_effect", "prompt": "a door"},
+        5,
+        "rain",
+    ]
+    with pytest.raises(BatchInputError) as caught:
+        list(check_rows(wrong))
+    parts = ["mood", "'song'", "must be the same", "sound effect", "got 5"]
+    for number, (part, problem) in enumerate(
+        zip(parts, caught.value.problems, strict=True), 1
+    ):
+        assert problem.startswith(f"row {number}: ")
+        assert part in problem
+
+
+@pytest.mark.parametrize("one", ["rain", {"tags": "rain"}, GenerationRequest("rain")])
+def test_one_request_is_not_taken_for_many(one: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="put it in a list"):
+        list(check_rows(one))
 
 
 def test_a_csv_may_hold_instrumentals() -> None:

@@ -131,7 +131,7 @@ async def many(client: AsyncClient) -> None:
     async with client.resume_all() as resumed:
         any_of_them += [outcome async for outcome in resumed]
     async with Batch(client, "album", options=Options(max_credits=3)) as batch:
-        await batch.add([GenerationRequest("rain")])
+        await batch.add([GenerationRequest("rain"), "wind", {"tags": "snow"}])
         async for item in batch.run():
             assert_type(item, BatchItem)
 
