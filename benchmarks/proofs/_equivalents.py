@@ -73,4 +73,28 @@ EQUIVALENTS: Final = (
         "windows.update(t for t in recent if now - self.per <= t <= now)",
         "A window that began a period ago weighs no more than the one that begins now.",
     ),
+    Equivalent(
+        "_submission/_recovery.py",
+        "return self._seconds_since_lost() >= SETTLE_TIME",
+        "return self._seconds_since_lost() > SETTLE_TIME",
+        "The listing that ends in that very microsecond is read once more.",
+    ),
+    Equivalent(
+        "journal/_reconciliation.py",
+        "if float(last) > lost and 0 <= age < 0.9 * self._options.look_every:",
+        "if float(last) > lost and 0 < age < 0.9 * self._options.look_every:",
+        "Two looks take a lock one after the other, so that time has passed.",
+    ),
+    Equivalent(
+        "journal/_reconciliation.py",
+        "if float(last) > lost and 0 <= age < 0.9 * self._options.look_every:",
+        "if float(last) > lost and 0 <= age <= 0.9 * self._options.look_every:",
+        "A look comes a microsecond sooner or later.",
+    ),
+    Equivalent(
+        "journal/_sqlite_store.py",
+        "if db.total_changes - before < len(chunk):",
+        "if db.total_changes - before <= len(chunk):",
+        "What was just inserted is compared with itself, for nothing.",
+    ),
 )

@@ -307,7 +307,8 @@ class Recovery:
         return was_there and not criteria.is_ours
 
     def _differs(self, track: AnyTrack) -> bool:
-        return not changes(self._lost.request, track).keys() <= {"prompt", "seed"}
+        # What is compared here has the same prompt or the same seed already.
+        return bool(changes(self._lost.request, track).keys() - {"prompt", "seed"})
 
     def _result(
         self, listing: CompleteListing, candidates: tuple[str, ...], *, is_absent: bool

@@ -55,7 +55,6 @@ class Doubt:
         seed: The seed it sent.
         seed_is_ours: Whether the seed was drawn here, and so is no other item's.
         sent_at: When its first byte left, or earlier, in seconds since 1970.
-        lost_at: When it was given up.
         slack: Seconds by which `sent_at` may be wrong; `None` if it is not known by the
             service's clock.
     """
@@ -67,7 +66,6 @@ class Doubt:
     seed: int
     seed_is_ours: bool
     sent_at: float
-    lost_at: float
     slack: float | None = SLACK
 
     @property

@@ -373,7 +373,6 @@ def doubt_of(item: Item) -> Doubt:
         seed=entry.seed or 0,
         seed_is_ours=request.seed is None,
         sent_at=entry.sent_at or 0.0,
-        lost_at=entry.lost_at or 0.0,
     )
 
 

@@ -50,6 +50,7 @@ from finetuning_async.journal._state_machine import (
     Sending,
     step,
 )
+from finetuning_async.journal._store import MemoryStore
 
 
 def doubt(seq: int = 1, **values: object) -> Doubt:
@@ -60,7 +61,6 @@ def doubt(seq: int = 1, **values: object) -> Doubt:
         "seed": 7,
         "seed_is_ours": True,
         "sent_at": 1000.0,
-        "lost_at": 1030.0,
     }
     return Doubt(seq=seq, **{**given, **values})  # type: ignore[arg-type]  # by name
 
@@ -128,6 +128,15 @@ def test_equal_rows_sent_far_apart_take_tracks_from_the_first_of_them_on() -> No
     doubts = [doubt(n, seed_is_ours=False, sent_at=600.0 * n) for n in (2, 1)]
     rows = [seen("a", created_at=601.0), seen("b", created_at=1201.0)]
     assert match(doubts, rows, set()) == {1: "a", 2: "b"}
+
+
+def test_equal_rows_take_only_tracks_with_their_very_prompt_if_there_are_enough() -> (
+    None
+):
+    doubts = [doubt(n, seed_is_ours=False) for n in (1, 2)]
+    rows = [seen("a"), seen("b", prompt="Waltz, live"), seen("c")]
+    assert match(doubts, rows, set()) == {1: "a", 2: "c"}
+    assert match(doubts, rows[:2], set()) == {1: "a", 2: "b"}
 
 
 def test_tracks_with_a_shared_seed_are_matched_by_prompt_or_not_at_all() -> None:
@@ -395,6 +404,44 @@ def test_a_missing_file_without_a_track_id_is_not_paid_again() -> None:
     gone, action = step(known, Missing())
     assert (gone.state, gone.code, action) == ("failed", "missing", Action.REPORT)
     assert gone.accepts == 0
+
+
+def test_rows_that_differ_only_in_when_and_for_whom_have_the_same_content() -> None:
+    rows = [
+        GenerationRequest("rain"),
+        GenerationRequest("rain", priority="high", share="user-7"),
+        GenerationRequest("rain", seed=7),
+    ]
+    plain, urgent, other = (ItemFactory().item(Row(request=row)) for row in rows)
+    assert plain.content == urgent.content != other.content
+    assert plain.body != urgent.body
+
+
+@pytest.mark.parametrize(
+    ("event", "accepts", "fails"),
+    [
+        (Adopted("completed", track_id="a"), 1, 0),
+        (Adopted("failed", track_id="a"), 1, 1),
+        (Adopted("failed"), 0, 0),
+    ],
+)
+def test_what_is_adopted_counts_as_paid_if_its_track_is_known(
+    event: Adopted, accepts: int, fails: int
+) -> None:
+    entry, _ = step(Entry(), event)
+    assert (entry.accepts, entry.fails) == (accepts, fails)
+
+
+def test_messages_name_a_row_by_its_own_id_and_an_entry_by_its_key() -> None:
+    request = GenerationRequest("rain")
+    store = MemoryStore()
+    factory = ItemFactory()
+    entry = attrs.evolve(factory.item(Row(request=request)), key="order-42", file="")
+    rows = [Row(request=request, custom_id="rain-1"), Row(request=request)]
+    store.add([entry, *map(factory.item, rows)])
+    names = [store.get(seq).name for seq in (1, 2, 3)]
+    assert names[:2] == ["order-42", "rain-1"]
+    assert names[2] in store.get(3).key
 
 
 def test_names_do_not_depend_on_the_row_number() -> None:

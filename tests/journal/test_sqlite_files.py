@@ -24,6 +24,7 @@ import pytest
 
 from finetuning_async.journal._errors import JournalError
 from finetuning_async.journal._records import Item
+from finetuning_async.journal._sqlite_file import SMALLEST
 from finetuning_async.journal._sqlite_journal import SQLiteJournal
 from finetuning_async.journal._sqlite_schema import VERSION
 from finetuning_async.journal._sqlite_store import SQLiteStore
@@ -111,8 +112,14 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path, version: int) 
     assert path.read_bytes() == before
 
 
-def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["nothing", "no table"])
+def test_an_empty_file_becomes_a_journal(tmp_path: Path, content: str) -> None:
     (tmp_path / "j.db").touch()
+    if content == "no table":
+        with closing(sqlite3.connect(tmp_path / "j.db")) as db:
+            db.execute("PRAGMA page_size = 512")
+            db.execute("VACUUM")
+        assert (tmp_path / "j.db").stat().st_size == SMALLEST
     store = SQLiteStore(tmp_path / "j.db", "one")
     inserted(store, "1")
     store.close()

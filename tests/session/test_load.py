@@ -132,6 +132,7 @@ async def test_one_that_waits_for_the_queue_alone_counts_as_well() -> None:
     (waited,) = [event for event in seen if isinstance(event, RateLimitWaited)]
     assert waited.budget == "queue"
     assert waited.duration > 10
+    assert waited.attempt == 2, "the first one met the full queue"
 
 
 async def test_a_lost_create_is_in_doubt_until_it_is_found_or_given_up() -> None:

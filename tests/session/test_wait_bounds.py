@@ -75,6 +75,7 @@ async def test_one_that_is_overtaken_is_refused_at_once() -> None:
         waited, error = at.refused["mine"]
         assert waited == pytest.approx(20, abs=0.5)
         assert "it waited 20" in str(error)
+        assert "expected to go out in 100.2 s" in str(error)
         assert "nothing was sent" in str(error)
         assert error.safe_to_retry
         await anyio.sleep(error.retry_after or 0)

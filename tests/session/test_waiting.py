@@ -67,6 +67,7 @@ async def test_a_create_stopped_by_a_429_says_so(
         emulator.add_fault(
             Fault("status", status=429, code="RATE_LIMITED", retry_after=8)
         )
+        await anyio.sleep(20)
         await client.generations.create("mine", on_waiting=reports.append)
     assert reports[0].reason == "retry_after"
     assert reports[0].expected_start - reports[0].at == pytest.approx(8, abs=1)

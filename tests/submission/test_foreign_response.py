@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import httpx
 import pytest
 
 from finetuning_async import (
+    AsyncClient,
     Generation,
     GenerationParameters,
     GenerationRequest,
     InstrumentalRequest,
     SoundEffect,
     SoundEffectRequest,
+    SubmissionUnknownError,
 )
 from finetuning_async._submission._foreign_response import SentRequest, foreign_reason
 
@@ -121,3 +125,26 @@ def test_a_body_without_a_field_of_a_track_is_foreign(
     assert (
         foreign_reason(GenerationRequest(PROMPT), track, known()) is None
     ) == is_track
+
+
+async def test_once_a_seed_was_echoed_a_foreign_response_to_music_is_not_taken() -> (
+    None
+):
+    """Before, the service may have changed the seed and enhanced the prompt."""
+    seeds: list[int] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(404, json={"error": {"code": "X", "message": "x"}})
+        seeds.append(json.loads(request.content)["seed"])
+        seed = seeds[-1] if len(seeds) == 2 else 7
+        row = {"id": f"gen_{len(seeds)}", "prompt": "wind", "type": "instrumental"}
+        body = {**row, "parameters": {"seed": seed}}
+        return httpx.Response(202, json={"data": body})
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(respond))
+    async with AsyncClient("ft_live_" + "e" * 32, http_client=http) as client:
+        for _ in range(2):
+            await client.instrumentals.create(PROMPT)
+        with pytest.raises(SubmissionUnknownError, match="another prompt, 'wind'"):
+            await client.instrumentals.create(PROMPT)

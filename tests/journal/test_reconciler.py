@@ -1,0 +1,161 @@
+"""`Reconciler`: which listing, and which credits, prove that a create made no track."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+
+from finetuning_async import Generation, GenerationRequest
+from finetuning_async._session import session_of
+from finetuning_async._submission import ListedRow
+from finetuning_async.journal import Accepted, EngineOptions, ItemFactory, Journal, Row
+from finetuning_async.journal._credit_check import CreditReading
+from finetuning_async.journal._reconciler import Listing, Reconciler
+from finetuning_async.journal._state_machine import (
+    Absent,
+    Ended,
+    Entry,
+    Lost,
+    Retried,
+    Sending,
+    step,
+)
+from finetuning_async.journal._store import MemoryStore
+from tests._emulated_client import emulated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from finetuning_async.journal import Event
+
+SETTLE = EngineOptions().settle
+
+
+@attrs.frozen
+class Known:
+    """A journal, and what reconciles it."""
+
+    store: MemoryStore
+    reconciler: Reconciler
+
+    def record(self, seq: int, *events: Event) -> None:
+        for event in events:
+            item = self.store.get(seq)
+            self.store.record(item, step(item.entry, event)[0])
+
+    def accept(self, seq: int, at: float) -> None:
+        """An item's create is accepted as `track SEQ`, with its number as its seed."""
+        self.record(seq, Sending(seq, at), Accepted(f"track {seq}"))
+
+    def lose(self, seq: int, at: float) -> None:
+        self.record(seq, Sending(seq, at), Lost(at, "no response"))
+
+
+@asynccontextmanager
+async def journal_of(*prompts: str, **options: Any) -> AsyncGenerator[Known]:
+    async with emulated() as (_, client):
+        store = MemoryStore()
+        rows = [Row(request=GenerationRequest(prompt)) for prompt in prompts]
+        store.add([ItemFactory().item(row) for row in rows])
+        service, journal = session_of(client), Journal(store)
+        yield Known(store, Reconciler(service, journal, EngineOptions(**options)))
+
+
+def reading(left: int, accepts: int, fails: int) -> CreditReading:
+    return CreditReading(credits=left, accepts=accepts, fails=fails)
+
+
+def listing(seeds: dict[int, int | None], *, is_complete: bool = True) -> Listing:
+    """A listing of items' tracks, which show these seeds."""
+    rows = [
+        ListedRow(
+            id=f"track {seq}", kind="music", prompt="x", seed=seed, created_at=None
+        )
+        for seq, seed in seeds.items()
+    ]
+    return Listing(rows, {}, is_complete)
+
+
+@pytest.mark.parametrize(
+    ("shown", "verdict"),
+    [
+        (listing({3: 3, 1: 1}), "absent"),
+        (listing({3: 3}), "the listing could not be read completely"),
+        (listing({3: 3, 1: 1}, is_complete=False), "could not be read completely"),
+        (listing({1: 1}), "no later create of this batch is listed"),
+        (listing({3: 3, 1: 9}), "the service does not echo seeds"),
+    ],
+    ids=["proof", "begins too late", "has gaps", "ends too early", "other seeds"],
+)
+async def test_absence_takes_a_listing_of_ours_from_before_to_after_with_its_seeds(
+    shown: Listing, verdict: str
+) -> None:
+    async with journal_of("before", "lost", "after", on_unknown="resubmit") as known:
+        known.accept(1, at=100.0)
+        known.lose(2, at=200.0)
+        known.accept(3, at=300.0)
+        await known.reconciler.load()
+        judged = known.reconciler.judge(
+            known.store.get(2),
+            shown,
+            now=200.0 + SETTLE,
+            no_charge=None,
+            more_to_come=False,
+        )
+    assert verdict in judged
+
+
+@pytest.mark.parametrize(
+    ("status", "accepts", "is_current"),
+    [
+        ("completed", 2, True),
+        ("failed", 2, False),  # it may have been refunded, or not yet
+        (None, 2, True),
+        ("completed", 1, False),  # one was accepted since
+    ],
+)
+async def test_a_reading_counts_unless_a_track_was_accepted_or_failed_since(
+    status: Any, accepts: int, is_current: bool
+) -> None:
+    async with journal_of("one", "two") as known:
+        known.accept(1, at=100.0)
+        known.accept(2, at=100.0)
+        ended = (
+            {}
+            if status is None
+            else {"track 2": Generation(id="track 2", status=status)}
+        )
+        seen = reading(10, accepts, 0)
+        shown = Listing([], ended, is_complete=True)
+        assert await known.reconciler.is_current(seen, shown) == is_current
+        assert not await known.reconciler.is_current(seen, None)
+
+
+async def test_refunds_are_not_learned_beside_a_create_that_was_lost_since() -> None:
+    """Its charge may be what a refund has made up for."""
+    async with journal_of("one", "two", "lost", "lost too", "lost later") as known:
+        known.accept(1, at=100.0)
+        known.accept(2, at=110.0)
+        await known.reconciler.advance_baseline(reading(10, 2, 0), 150.0)
+        known.lose(3, at=200.0)
+        known.lose(4, at=210.0)
+
+        async def no_charge(seen: CreditReading, at: float) -> bool | None:
+            return await known.reconciler.rules_out_charge(seen, listing({}), at)
+
+        known.record(1, Ended(True, None, "FAILED", "no"))
+        assert await no_charge(reading(10, 2, 1), 220.0 + SETTLE) is None
+        known.record(4, Absent())
+        known.lose(5, at=600.0)
+        known.record(2, Ended(True, None, "FAILED", "no"))
+        assert await no_charge(reading(10, 2, 2), 700.0 + SETTLE) is None
+
+
+def test_the_failed_track_of_an_item_that_is_retried_stays_known_as_its_own() -> None:
+    failed = Entry(state="failed", track_id="second", former=("first",))
+    assert step(failed, Retried())[0].former == ("first", "second")
+    refused = Entry(state="failed", former=("first",))
+    assert step(refused, Retried())[0].former == ("first",)
