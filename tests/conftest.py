@@ -6,11 +6,13 @@ programs, on the real clock, what others of the suite show in less time.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.metadata
 import itertools
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Each worker, and each program that a test starts, would compile all source again, and
@@ -28,7 +30,7 @@ from tests._postgres_server import cluster, database, programs
 from tests._redis_server import program as redis_program, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
 # The phase that explains a failure traces every line of every example, failed or not,
 # and takes most of the time. The example that failed is printed without it, too.
@@ -45,6 +47,7 @@ hand_options_to_trio()
 VERSIONS_THAT_MATTER = ("httpx", "httpcore", "anyio", "trio", "tenacity", "attrs")
 
 
+TESTS = Path(__file__).parent
 REAL_TIME = frozenset({"real_time", "browser"})
 """The folders of tests on real sockets, processes and browsers."""
 
@@ -87,6 +90,36 @@ def pytest_collection_modifyitems(
         long = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in set(long)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Collect without collections of garbage: nearly all that is made here stays."""
+    gc.disable()
+    _import_in_turn(session.config)
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
+def _import_in_turn(config: pytest.Config) -> None:
+    """Import the tests before they are collected, each worker from another one on.
+
+    Where nothing is compiled yet, as in a new clone, each worker would otherwise
+    compile all of them, at the same time as the others.
+    """
+    worker = getattr(config, "workerinput", None)
+    if worker is None or [Path(arg).resolve() for arg in config.args] != [TESTS]:
+        return
+    files = sorted(TESTS.rglob("test_*.py"))
+    number = int(worker["workerid"].removeprefix("gw"))
+    first = len(files) * number // worker["workercount"]
+    for file in files[first:] + files[:first]:
+        name = ".".join(file.relative_to(TESTS.parent).with_suffix("").parts)
+        # What fails or skips itself does so again when pytest imports it.
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(name)
 
 
 def pytest_collection_finish() -> None:
