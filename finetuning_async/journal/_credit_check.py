@@ -1,30 +1,49 @@
 """Whether the account's credits rule out a charge for creates in doubt. Pure.
 
 The service shows no list of charges, only a balance. So two readings of it are
-compared, each taken while no create was in flight. Between them the balance must have
-gone down by exactly the tracks that were accepted: then no create in doubt was charged.
+compared. What went off it between them, less one for each track accepted meanwhile, is
 
-Failed tracks may or may not be refunded. While that is not known a comparison may be
-ambiguous: no refund and no charge look like as many of one as of the other. It is
-learned from two readings between which a track has failed and no create in doubt can
-have been charged: none was in doubt, or all had been given up so long before the first
-that the service accepts them no more.
+    charged - charged_before - refunded
+
+where `charged` counts the creates in doubt that were charged in between, and
+`charged_before` those accepted in between that the first reading had charged already.
+None of the three is negative. So where nothing was refunded, and no create that may
+have been charged before the first reading was accepted since, nothing went off it means
+that nothing in doubt was charged, whatever else was in flight.
+
+Readings between which that holds form a `Span`. A create in doubt was not charged if
+one span reaches from before it was sent until the service accepts it no more.
+
+Failed tracks may or may not be refunded; we take it that all are or none is. While that
+is not known, a reading after a failure ends its span, since a refund may hide a charge:
+what is in doubt then stays undecided, what is sent later is judged by the next span. It
+is learned as soon as one of both answers would need more charges, or fewer, than there
+were creates to charge. Then the spans that failures ended go on as one.
 """
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from math import inf
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
 SLACK: Final = 5.0
-"""Seconds by which the service's time may be known too late. A reading is never taken
-while a create is in flight, so it cannot hide a charge."""
+"""Seconds by which the service's time may be known too late."""
 
 MAX_SEEN: Final = 60
 """Equal readings that are kept: half an hour of them, at one every 30 s."""
+
+MAX_SPANS: Final = 12
+"""Spans that are kept; each but the last ended with a failed track or a charge."""
+
+Key: TypeAlias = tuple[int, int]
+"""Names a create: its item's `seq`, and how many of the item's were accepted before."""
 
 
 @attrs.frozen(kw_only=True)
@@ -43,144 +62,215 @@ class CreditReading:
 
 
 @attrs.frozen(kw_only=True)
-class EarlierReading:
-    """A reading taken beside creates in doubt.
+class PossibleCharge:
+    """A create in doubt, in flight or held.
+
+    Attributes:
+        key: Names it.
+        sent_at: When it was first sent, in seconds since 1970.
+        until: When the service accepts it no more; `inf` while it is in flight.
+    """
+
+    key: Key
+    sent_at: float
+    until: float
+
+
+@attrs.frozen(kw_only=True)
+class Observation:
+    """A reading of the credits, and what may have been charged by then.
 
     Attributes:
         reading: The reading.
         at: When it was taken, in seconds since 1970.
-        doubts: How many creates were in doubt.
+        doubts: All creates that may have been charged without being counted in it.
+        dropped: Of the creates that `CreditBaseline.uncleared` names, those that ended
+            without a track. The others that are not in doubt count as accepted.
+        late: How many of `doubts` have been accepted since, or found.
     """
 
     reading: CreditReading
     at: float
-    doubts: int
+    doubts: tuple[PossibleCharge, ...] = ()
+    dropped: frozenset[Key] = frozenset()
+    late: int = 0
+
+    @property
+    def excused(self) -> int:
+        """How many charges it may show of creates that will be counted soon."""
+        return self.late + sum(doubt.until == inf for doubt in self.doubts)
+
+
+@attrs.frozen(kw_only=True)
+class Gap:
+    """What happened between the last reading of a span and another reading.
+
+    Attributes:
+        unexplained: Credits that went off beyond those of accepted tracks.
+        fails: How many tracks failed.
+        counted: How many creates that may have been charged before were accepted.
+    """
+
+    unexplained: int
+    fails: int
+    counted: int
+
+    def charges(self, refunds: bool) -> tuple[int, int]:
+        """How many creates in doubt were charged, at least and at most.
+
+        A negative one cannot be: something else has changed the balance.
+
+        Args:
+            refunds: Whether failed tracks give their credit back.
+        """
+        least = self.unexplained + self.fails * refunds
+        return least, least + self.counted
+
+    def is_clear(self, refunds: bool | None) -> bool:
+        """Whether it is certain that nothing in doubt was charged.
+
+        Args:
+            refunds: The same; `None` if not known.
+        """
+        if refunds is None and self.fails:
+            return False
+        return self.fails >= 0 and self.charges(bool(refunds))[1] == 0
+
+    def allows(self, refunds: bool, most: int) -> bool:
+        """Whether it can be that at most so many creates in doubt were charged.
+
+        Args:
+            refunds: As above.
+            most: How many may have been.
+        """
+        least, at_most = self.charges(refunds)
+        return at_most >= 0 and least <= most
+
+    def is_charged(self, refunds: bool | None) -> bool:
+        """Whether something was charged, or has changed the balance otherwise."""
+        answers = (False, True) if refunds is None else (refunds,)
+        charges = [self.charges(answer) for answer in answers]
+        return self.fails < 0 or all(least > 0 or most < 0 for least, most in charges)
+
+
+@attrs.frozen(kw_only=True)
+class Span:
+    """Readings between which nothing in doubt was charged.
+
+    Attributes:
+        since: When the first of them was taken, in seconds since 1970.
+        last: The last of them.
+        at: When it was taken.
+        uncleared: Creates in doubt that may have been charged before the first.
+        counted: How many of these have been accepted since `last`.
+        gap: What lies between the span before and this one; `None` for the first.
+    """
+
+    since: float
+    last: CreditReading
+    at: float
+    uncleared: tuple[Key, ...] = ()
+    counted: int = 0
+    gap: Gap | None = None
+
+    def gap_to(self, reading: CreditReading) -> Gap:
+        """What lies between it and a later reading."""
+        spent = self.last.credits - reading.credits
+        return Gap(
+            unexplained=spent - (reading.accepts - self.last.accepts),
+            fails=reading.fails - self.last.fails,
+            counted=self.counted,
+        )
+
+    def without(self, in_doubt: Collection[Key], dropped: Collection[Key]) -> Span:
+        """The same, once only some creates are in doubt and some made no track."""
+        left = tuple(key for key in self.uncleared if key in in_doubt)
+        ended = [key for key in self.uncleared if key not in in_doubt]
+        counted = self.counted + sum(key not in dropped for key in ended)
+        return attrs.evolve(self, uncleared=left, counted=counted)
+
+    def clears(self, doubt: PossibleCharge) -> bool:
+        """Whether its last reading shows no charge for a create."""
+        return self.since - SLACK <= doubt.sent_at and doubt.key not in self.uncleared
 
 
 @attrs.frozen(kw_only=True)
 class CreditBaseline:
-    """What later readings are compared with.
+    """What all readings so far say.
 
     Attributes:
-        base: The last reading that shows no charge for a create in doubt.
+        spans: In their order; readings go on with the last.
         refunds: Whether a failed track gives its credit back; `None` if not known.
-        seen: When readings equal to `base` were taken, in seconds since 1970.
-        since: When the first reading was taken from which on nothing was charged but
-            what was accepted: these credits prove something for creates sent later.
-        beside: The last reading beside creates in doubt, while refunds are not known;
-            see `beside_doubts`.
+        seen: When readings equal to the last were taken, in seconds since 1970.
     """
 
-    base: CreditReading | None = None
+    spans: tuple[Span, ...] = ()
     refunds: bool | None = None
     seen: tuple[float, ...] = ()
-    since: float = inf
-    beside: EarlierReading | None = None
+
+    @property
+    def uncleared(self) -> frozenset[Key]:
+        """Creates of which an `Observation` has to say whether they were accepted."""
+        return frozenset(key for span in self.spans for key in span.uncleared)
+
+    @property
+    def fails(self) -> int | None:
+        """How many tracks had failed at the last reading; `None` before the first."""
+        return self.spans[-1].last.fails if self.spans else None
+
+    def read_ago(self, now: float) -> float:
+        """Seconds since the last reading that could be compared."""
+        return now - self.spans[-1].at if self.spans else inf
 
     def unchanged_for(self, since: float) -> float:
-        """Seconds from the first reading equal to `base` after a moment to the last."""
+        """Seconds from the first reading equal to the last after a moment to that."""
         later = [moment for moment in self.seen if moment >= since]
         return later[-1] - later[0] if later else 0.0
 
     def covers(self, sent_at: float) -> bool:
-        """Whether a charge for a create that was sent at a moment would have shown.
+        """Whether there was a reading before a create that was sent at a moment."""
+        return bool(self.spans) and self.spans[0].since - SLACK <= sent_at
 
-        A charge that was there before the first reading does not show.
-        """
-        return self.since - SLACK <= sent_at
-
-    def advance(
-        self, now: CreditReading, at: float = 0.0, doubts: int = 1
-    ) -> CreditBaseline:
-        """Move to a reading before which nothing was charged for a create in doubt.
-
-        Held ones may have been charged before: see `since`.
-
-        Args:
-            now: The reading.
-            at: When it was taken, in seconds since 1970.
-            doubts: As for `rules_out_charge`.
-        """
-        since = self.since if self.rules_out_charge(now, doubts) else at
-        # Nothing was in doubt, so all that the tracks accepted do not explain is due to
-        # refunds.
-        refunds = self.refunds if self.base is None else self._learned(self.base, now)
-        before = self.seen if now == self.base else ()
-        seen = (*before, at)[-MAX_SEEN:]
-        return CreditBaseline(base=now, refunds=refunds, seen=seen, since=since)
-
-    def _learned(self, before: CreditReading, now: CreditReading) -> bool | None:
-        """Whether failures are refunded, by two readings with no charge in between.
-
-        None for any failure, or one for each. Anything else is ambiguous, as when
-        another program spends credits; nothing is learned.
-        """
-        failed, unexplained = now.fails - before.fails, _unexplained(before, now)
-        if failed > 0 and unexplained in (0, -failed):
-            return unexplained != 0
-        return self.refunds
-
-    def beside_doubts(
-        self, now: CreditReading, at: float, doubts: int, lost_at: float, settle: float
-    ) -> CreditBaseline:
-        """Learn from a reading beside creates in doubt whether failures are refunded.
-
-        Args:
-            now: The reading.
-            at: When it was taken, in seconds since 1970.
-            doubts: How many creates were in doubt then.
-            lost_at: When the last of them was given up.
-            settle: Seconds after which the service accepts none that was given up.
-        """
-        if self.refunds is not None:
-            return attrs.evolve(self, beside=None)
-        before, refunds = self.beside, self.refunds
-        # As many as before, none of them new: then they are the same ones, and what
-        # they have cost was charged before the first reading.
-        if before and before.doubts == doubts and lost_at + settle <= before.at:
-            refunds = self._learned(before.reading, now)
-        beside = EarlierReading(reading=now, at=at, doubts=doubts)
-        return attrs.evolve(self, refunds=refunds, beside=beside)
-
-    def rules_out_charge(self, now: CreditReading, doubts: int) -> bool | None:
-        """Whether nothing was charged since the baseline but what was accepted.
-
-        Args:
-            now: The reading to compare.
-            doubts: How many creates may have been charged; at least 1.
+    def rules_out_charge(self, doubt: PossibleCharge) -> bool | None:
+        """Whether the credits rule out that a create in doubt was ever charged.
 
         Returns:
-            `None` if there is no baseline yet, or if the comparison is ambiguous: a
-            later reading may not be.
+            `False` if they show a charge that may be its own; `None` if that cannot be
+            known now: a later reading may show it.
         """
-        if self.base is None:
+        if any(span.clears(doubt) and span.at >= doubt.until for span in self.spans):
+            return True
+        if not self.covers(doubt.sent_at):
             return None
-        failed = now.fails - self.base.fails
-        unexplained = _unexplained(self.base, now)
-        if self.refunds is not None:
-            return unexplained == (-failed if self.refunds else 0)
-        # Refunds are not known. A refund for every failure leaves no room for a charge.
-        # No change at all is ambiguous: no refunds and no charge, or as many of one as
-        # of the other. But there cannot be more charges than creates in doubt; so with
-        # more failures than those, the second reading is impossible.
-        if unexplained == 0 and 0 < failed <= doubts:
-            return None
-        return unexplained in (0, -failed)
+        gaps = (
+            after.gap
+            for before, after in pairwise(self.spans)
+            if before.at < doubt.until and after.since > doubt.sent_at - SLACK
+        )
+        is_charged = any(gap and gap.is_charged(self.refunds) for gap in gaps)
+        return False if is_charged else None
+
+    def observe(self, seen: Observation) -> CreditBaseline:
+        """Take a reading into account."""
+        if not self.spans:
+            # The first one compares with nothing; a create in flight would stay
+            # undecided without need.
+            return self if seen.excused else _ending_with(seen, self, (_first(seen),))
+        last, reading = self.spans[-1], seen.reading
+        is_older = seen.at <= last.at and reading.accepts <= last.last.accepts
+        if is_older:
+            return self  # another process was faster, or it is the same one again
+        in_doubt = {doubt.key for doubt in seen.doubts}
+        spans = tuple(span.without(in_doubt, seen.dropped) for span in self.spans)
+        refunds = self.refunds
+        if refunds is None:
+            refunds = _learn_refunds(spans, seen)
+        return _go_on(attrs.evolve(self, refunds=refunds), spans, seen)
 
     def to_json(self) -> str:
         """The text of the journal's note; its keys are a stored format."""
-        base = self.base
-        stored = None if base is None else attrs.asdict(base)
-        facts: dict[str, Any] = {
-            "base": stored,
-            "refunds": self.refunds,
-            "seen": self.seen,
-        }
-        if base is not None:
-            facts["since"] = self.since
-        if self.beside is not None:
-            facts["beside"] = attrs.asdict(self.beside)
-        return json.dumps(facts)
+        spans = [attrs.asdict(span) for span in self.spans]
+        return json.dumps({"spans": spans, "refunds": self.refunds, "seen": self.seen})
 
     @classmethod
     def from_json(cls, text: str | None) -> CreditBaseline:
@@ -188,23 +278,78 @@ class CreditBaseline:
         if text is None:
             return cls()
         found: dict[str, Any] = json.loads(text)
-        base = found["base"]
+        stored = found["spans"] if "spans" in found else _of_older_version(found)
         return cls(
-            base=None if base is None else CreditReading(**base),
+            spans=tuple(map(_span, stored)),
             refunds=found["refunds"],
-            # A note of an older version has neither.
             seen=tuple(found.get("seen", ())),
-            since=found.get("since", inf),
-            beside=_earlier(found.get("beside")),
         )
 
 
-def _earlier(stored: dict[str, Any] | None) -> EarlierReading | None:
-    if stored is None:
-        return None
-    return EarlierReading(**stored | {"reading": CreditReading(**stored["reading"])})
+def _first(seen: Observation, gap: Gap | None = None) -> Span:
+    """A span that begins with a reading."""
+    keys = tuple(doubt.key for doubt in seen.doubts)
+    return Span(since=seen.at, last=seen.reading, at=seen.at, uncleared=keys, gap=gap)
 
 
-def _unexplained(before: CreditReading, now: CreditReading) -> int:
-    """Credits spent beyond those of accepted tracks; negative if some came back."""
-    return (before.credits - now.credits) - (now.accepts - before.accepts)
+def _learn_refunds(spans: tuple[Span, ...], seen: Observation) -> bool | None:
+    """Whether failures are refunded, if only one answer is possible."""
+    last = spans[-1]
+    goes_on = last.gap_to(seen.reading).is_clear(None)
+    doubts = [d for d in seen.doubts if not (goes_on and last.clears(d))]
+    for span in spans:
+        gap = span.gap_to(seen.reading)
+        most = sum(doubt.until > span.at for doubt in doubts)
+        possible = [answer for answer in (False, True) if gap.allows(answer, most)]
+        if gap.fails > 0 and len(possible) == 1:
+            return possible[0]
+    return None
+
+
+def _go_on(
+    known: CreditBaseline, spans: tuple[Span, ...], seen: Observation
+) -> CreditBaseline:
+    """Go on with the first span that can, or begin another if none can."""
+    reading = seen.reading
+    for number, span in enumerate(spans):
+        if span.gap_to(reading).is_clear(known.refunds):
+            longer = attrs.evolve(span, last=reading, at=seen.at, counted=0)
+            return _ending_with(seen, known, (*spans[:number], longer))
+    gap = spans[-1].gap_to(reading)
+    if 0 < gap.charges(bool(known.refunds))[0] <= seen.excused:
+        # A create in flight was charged. It will be counted at the next one.
+        return attrs.evolve(known, spans=spans)
+    if spans[-1].since == spans[-1].at and len(spans) > 1:
+        # It never was more than one reading: this one takes its place.
+        spans = spans[:-1]
+        gap = spans[-1].gap_to(reading)
+    return _ending_with(seen, known, (*spans, _first(seen, gap))[-MAX_SPANS:])
+
+
+def _ending_with(
+    seen: Observation, known: CreditBaseline, spans: tuple[Span, ...]
+) -> CreditBaseline:
+    """A baseline whose last reading is this one."""
+    is_equal = bool(known.spans) and known.spans[-1].last == seen.reading
+    moments = (*(known.seen if is_equal else ()), seen.at)
+    return attrs.evolve(known, spans=spans, seen=moments[-MAX_SEEN:])
+
+
+def _span(stored: dict[str, Any]) -> Span:
+    gap = stored.get("gap")
+    return Span(
+        **stored
+        | {
+            "last": CreditReading(**stored["last"]),
+            "uncleared": tuple((seq, accepts) for seq, accepts in stored["uncleared"]),
+            "gap": None if gap is None else Gap(**gap),
+        }
+    )
+
+
+def _of_older_version(found: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    """The one span that notes of older versions held, without what may precede it."""
+    base, seen = found["base"], found.get("seen", ())
+    if base is not None and seen and found.get("since", inf) < inf:
+        span = {"since": found["since"], "last": base, "at": seen[-1]}
+        yield span | {"uncleared": []}

@@ -204,6 +204,7 @@ class AbsenceEvidence:
     no_charge: bool | None
     is_comparable: bool = False
     unchanged_for: float = 0.0
+    read_ago: float = 0.0
     needs_credits: bool = True
     more_to_come: bool
 
@@ -228,9 +229,13 @@ def verdict(evidence: AbsenceEvidence) -> str:
 
 
 def _may_stay_unchanged(evidence: AbsenceEvidence) -> bool:
-    """Whether later readings of the credits may still stand in for a later create."""
+    """Whether later readings of the credits may still show that nothing was charged.
+
+    As many are waited for as fit into a while, and one if none was of use at this look.
+    """
     is_open = evidence.is_comparable and evidence.no_charge is not False
-    return is_open and evidence.age < MAX_SETTLES * evidence.settle
+    longest = MAX_SETTLES * evidence.settle
+    return is_open and (evidence.age < longest or 0 < evidence.read_ago < longest)
 
 
 def _missing_proof(evidence: AbsenceEvidence) -> str | None:

@@ -6,6 +6,7 @@ One listing serves all of them; then each gets its verdict.
 from __future__ import annotations
 
 import logging
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -18,8 +19,13 @@ from finetuning_async._submission import (
     possible_matches,
     read_list,
 )
-from finetuning_async.journal._credit_check import CreditBaseline, CreditReading
-from finetuning_async.journal._errors import is_fatal
+from finetuning_async.journal._credit_check import (
+    CreditBaseline,
+    CreditReading,
+    Observation,
+    PossibleCharge,
+)
+from finetuning_async.journal._errors import JournalError, is_fatal
 from finetuning_async.journal._matching import (
     AbsenceEvidence,
     Doubt,
@@ -29,15 +35,18 @@ from finetuning_async.journal._matching import (
 )
 from finetuning_async.journal._records import costs_credits
 from finetuning_async.journal._service import read_account, read_page
+from finetuning_async.journal._state_machine import IN_DOUBT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from finetuning_async._api import Generation, Page
+    from finetuning_async.journal._credit_check import Key
     from finetuning_async.journal._journal import Journal
-    from finetuning_async.journal._records import Item, Summary
+    from finetuning_async.journal._records import Item
     from finetuning_async.journal._service import EngineOptions, Service
     from finetuning_async.journal._state_machine import State
+    from finetuning_async.journal._store import JournalStore
 
 logger = logging.getLogger("finetuning_async")
 
@@ -190,14 +199,18 @@ class Reconciler:
         }
         return found
 
-    async def read_credits(self) -> CreditReading | None:
-        """Read the credits; `None` if that failed, or a create was in flight meanwhile.
+    async def read_credits(
+        self, now: Callable[[], Awaitable[float]]
+    ) -> Observation | None:
+        """Read the credits; `None` if that failed, or a track was accepted meanwhile.
 
-        Such a create may be charged in this reading or not, so it would prove nothing.
+        Such a track may be charged in this reading or not, and counted or not.
+
+        Args:
+            now: Returns the service's time.
         """
+        await self.load_notes()
         before = await self._journal.refresh_counts()
-        if before.states["sending"]:
-            return None
         try:
             left = (await read_account(self._service)).total_remaining
         except FinetuningError as error:
@@ -205,10 +218,36 @@ class Reconciler:
                 raise
             logger.debug("the credits could not be read: %s; retrying later", error)
             return None
+        read_at = await now()
+        # Read after the credits: what is in flight by then was committed before.
+        doubts, dropped = await self._journal.call(self._read_doubts)
         after = await self._journal.refresh_counts()
-        if left is None or _version(before) != _version(after):
+        reading = CreditReading(
+            credits=left or 0, accepts=after.accepts, fails=after.fails
+        )
+        if left is None or (before.accepts, before.fails) != (
+            after.accepts,
+            after.fails,
+        ):
             return None
-        return CreditReading(credits=left, accepts=after.accepts, fails=after.fails)
+        return Observation(reading=reading, at=read_at, doubts=doubts, dropped=dropped)
+
+    def _read_doubts(self) -> tuple[tuple[PossibleCharge, ...], frozenset[Key]]:
+        """What may be charged now; and what was in doubt, but has made no track."""
+        store = self._journal.store
+        items = [item for item in store.rows(*IN_DOUBT) if costs_credits(item)]
+        doubts = tuple(map(self._possible_charge, items))
+        ended = self._baseline.uncleared - {doubt.key for doubt in doubts}
+        dropped = frozenset(key for key in ended if _is_dropped(store, key))
+        return doubts, dropped
+
+    def _possible_charge(self, item: Item) -> PossibleCharge:
+        entry, until = item.entry, inf
+        if entry.state != "sending" and entry.lost_at is not None:
+            until = entry.lost_at + self._settle
+        return PossibleCharge(
+            key=(item.seq, entry.accepts), sent_at=entry.sent_at or 0.0, until=until
+        )
 
     async def running(self) -> list[Item]:
         """Items whose track is not known to have ended."""
@@ -219,12 +258,12 @@ class Reconciler:
 
     @property
     def is_behind_failures(self) -> bool:
-        """Whether tracks have failed since the baseline; refunds hide charges."""
-        base = self._baseline.base
-        return base is not None and self._journal.summary.fails > base.fails
+        """Whether tracks have failed since the last reading; refunds hide charges."""
+        known = self._baseline.fails
+        return known is not None and self._journal.summary.fails > known
 
-    async def is_current(self, reading: CreditReading, listing: Listing | None) -> bool:
-        """Whether a reading counts every track that was accepted or failed before it.
+    async def _is_current(self, seen: Observation, listing: Listing | None) -> bool:
+        """Whether a reading counts every track that had failed before it.
 
         A track that has failed at the service, while the journal still waits for it,
         may have been refunded already. That refund could hide a charge. So the listing,
@@ -232,64 +271,33 @@ class Reconciler:
         """
         running = {str(item.entry.track_id) for item in await self.running()}
         now = await self._journal.refresh_counts()
-        if (reading.accepts, reading.fails) != (now.accepts, now.fails):
+        if seen.reading.fails != now.fails:
             return False
         if listing is None:
             return not running
         ended = (listing.ended[track_id] for track_id in running & {*listing.ended})
         return all(track.status != "failed" for track in ended)
 
-    async def _learn_refunds(
-        self, reading: CreditReading, read_at: float, in_doubt: int
-    ) -> None:
-        store, before = self._journal.store, self._baseline
-        doubts = await self._journal.call(lambda: list(store.rows("unknown", "held")))
-        lost_at = max((item.entry.lost_at or 0.0 for item in doubts), default=0.0)
-        self._baseline = before.beside_doubts(
-            reading, read_at, in_doubt, lost_at, self._settle
-        )
-        if self._baseline != before:
-            await self._write_baseline()
-
-    async def _write_baseline(self) -> None:
-        await self._journal.call(
-            self._journal.store.write_note, BASELINE, self._baseline.to_json()
-        )
-
-    async def advance_baseline(self, reading: CreditReading, read_at: float) -> None:
-        """Move the baseline to a reading that shows no charge for a create in doubt.
+    async def observe(self, seen: Observation | None, listing: Listing | None) -> bool:
+        """Compare a reading of the credits with earlier ones, if it is current.
 
         Args:
-            reading: The reading.
-            read_at: When it was taken, by the service's clock.
-        """
-        in_doubt = self._journal.summary.in_doubt
-        self._baseline = self._baseline.advance(reading, read_at, in_doubt)
-        await self._write_baseline()
-
-    async def rules_out_charge(
-        self, reading: CreditReading | None, listing: Listing, read_at: float
-    ) -> bool | None:
-        """Whether the credits rule out a charge for anything in doubt.
-
-        If so, the reading becomes the baseline: no doubt was charged before it.
-
-        Args:
-            reading: The credits.
-            listing: Read after them.
-            read_at: When they were read, by the service's clock.
+            seen: The credits.
+            listing: Read after them; `None` if no track ran.
 
         Returns:
-            `None` if that cannot be known now.
+            Whether it was.
         """
-        if reading is None or not await self.is_current(reading, listing):
-            return None
-        in_doubt = self._journal.summary.in_doubt
-        await self._learn_refunds(reading, read_at, in_doubt)
-        no_charge = self._baseline.rules_out_charge(reading, in_doubt)
-        if no_charge:
-            await self.advance_baseline(reading, read_at)
-        return no_charge
+        if seen is None or not await self._is_current(seen, listing):
+            return False
+        late = self._journal.summary.accepts - seen.reading.accepts
+        before = self._baseline
+        self._baseline = before.observe(attrs.evolve(seen, late=late))
+        if self._baseline != before:
+            await self._journal.call(
+                self._journal.store.write_note, BASELINE, self._baseline.to_json()
+            )
+        return True
 
     def judge(
         self,
@@ -297,7 +305,6 @@ class Reconciler:
         listing: Listing,
         *,
         now: float,
-        no_charge: bool | None,
         more_to_come: bool,
         presume_complete: bool = False,
     ) -> str:
@@ -307,13 +314,12 @@ class Reconciler:
             item: In doubt; `match` has not found it in `listing`.
             listing: The listing.
             now: By the service's clock.
-            no_charge: As `rules_out_charge` returned it.
             more_to_come: Whether further creates will be sent, or tracks will end.
             presume_complete: Whether to judge as if the listing were complete, to see
                 whether a complete one is worth reading.
         """
         lost_at = item.entry.lost_at or now
-        is_covered = self._baseline.covers(item.entry.sent_at or 0.0)
+        baseline = self._baseline
         return verdict(
             AbsenceEvidence(
                 age=now - lost_at,
@@ -326,9 +332,10 @@ class Reconciler:
                 ),
                 seeds_are_echoed=self._seeds_are_echoed
                 and echoes_seeds(listing.rows, self.tracks.get),
-                no_charge=no_charge if is_covered else None,
-                is_comparable=is_covered,
-                unchanged_for=self._baseline.unchanged_for(lost_at),
+                no_charge=baseline.rules_out_charge(self._possible_charge(item)),
+                is_comparable=baseline.covers(item.entry.sent_at or 0.0),
+                unchanged_for=baseline.unchanged_for(lost_at),
+                read_ago=baseline.read_ago(now),
                 needs_credits=self._needs_credits,
                 more_to_come=more_to_come,
             )
@@ -357,9 +364,13 @@ class Reconciler:
         )
 
 
-def _version(summary: Summary) -> tuple[int, ...]:
-    """Numbers that change whenever a create begins or ends that may cost a credit."""
-    return summary.accepts, summary.fails, summary.in_doubt, summary.states["sending"]
+def _is_dropped(store: JournalStore, key: Key) -> bool:
+    """Whether a create made no track; `False` if its entry is not there any more."""
+    seq, accepts = key
+    try:
+        return store.get(seq).entry.accepts == accepts
+    except JournalError:
+        return False
 
 
 def doubt_of(item: Item) -> Doubt:

@@ -27,7 +27,7 @@ from finetuning_async.journal._state_machine import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from finetuning_async.journal._credit_check import CreditReading
+    from finetuning_async.journal._credit_check import Observation
     from finetuning_async.journal._journal import Journal
     from finetuning_async.journal._reconciler import Listing
     from finetuning_async.journal._records import Item
@@ -140,14 +140,12 @@ class Reconciliation:
         for _ in range(2):  # a reading is outdated by the ends that its listing shows
             if (await self._journal.refresh_counts()).states["unknown"]:
                 return
-            reading = await reconciler.read_credits()
-            if reading is None or self._journal.summary.states["unknown"]:
+            seen = await reconciler.read_credits(self.now)
+            if seen is None or self._journal.summary.states["unknown"]:
                 return
-            read_at = await self.now()  # a long listing takes minutes
             listing = await self._list_running()
             await reconciler.load_notes()
-            if await reconciler.is_current(reading, listing):
-                await reconciler.advance_baseline(reading, read_at)
+            if await reconciler.observe(seen, listing):
                 return
 
     async def _list_running(self) -> Listing | None:
@@ -200,7 +198,7 @@ class Reconciliation:
         reconciler.time_is_local = self._service.account.service_time() is None
         # The credits are read before the listing, so that a track which had failed by
         # then shows as failed in it: `is_current` needs that.
-        reading, read_at = await reconciler.read_credits(), await self.now()
+        seen = await reconciler.read_credits(self.now)
         verdicts: dict[int, str] = {}
         # A short listing finds most lost tracks. All pages are read only if one of the
         # doubts would be decided by that, and nothing is decided before.
@@ -215,9 +213,8 @@ class Reconciliation:
             verdicts = await self._judge(
                 judged,
                 listing,
-                reading,
+                seen,
                 now=now,
-                read_at=read_at,
                 presume_complete=not complete,
             )
             if set(verdicts.values()) <= {"wait"}:
@@ -230,20 +227,18 @@ class Reconciliation:
         self,
         doubts: list[Item],
         listing: Listing,
-        reading: CreditReading | None,
+        seen: Observation | None,
         *,
         now: float,
-        read_at: float,
         presume_complete: bool,
     ) -> dict[int, str]:
-        no_charge = await self._reconciler.rules_out_charge(reading, listing, read_at)
+        await self._reconciler.observe(seen, listing)
         more_to_come = await self._more_to_come(doubts)
         verdicts = {
             item.seq: self._reconciler.judge(
                 item,
                 listing,
                 now=now,
-                no_charge=no_charge,
                 more_to_come=more_to_come,
                 presume_complete=presume_complete,
             )

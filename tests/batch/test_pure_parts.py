@@ -1,16 +1,14 @@
-"""The pure parts of a batch: matching, credits, names, tags, mounts."""
+"""The pure parts of a batch: matching, names, tags, mounts."""
 
 from __future__ import annotations
 
 import io
 import unicodedata
 from pathlib import Path
-from typing import Any
 
-import attrs
 import mutagen
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from mutagen.id3 import ID3
 
 from finetuning_async import (
@@ -25,7 +23,6 @@ from finetuning_async.batch import JournalError, Row
 from finetuning_async.batch._folder import network_kind
 from finetuning_async.journal import Retry
 from finetuning_async.journal._create import usual_reply
-from finetuning_async.journal._credit_check import CreditBaseline, CreditReading
 from finetuning_async.journal._file_names import UsedNames, file_name
 from finetuning_async.journal._matching import (
     AbsenceEvidence,
@@ -191,154 +188,6 @@ def test_credits_that_stay_the_same_stand_in_for_a_later_create() -> None:
     assert "later" in verdict(evidence(**alone, no_charge=False, unchanged_for=300.0))
     assert "t1" in verdict(evidence(**alone, unchanged_for=300.0, candidates=("t1",)))
     assert verdict(evidence(**alone, unchanged_for=300.0, age=299.0)) == "wait"
-
-
-def test_readings_are_equal_from_the_first_after_a_moment_to_the_last() -> None:
-    once = CreditBaseline().advance(reading(9), 100.0)
-    assert once.unchanged_for(since=0.0) == 0.0
-    twice = once.advance(reading(9), 160.0).advance(reading(9), 400.0)
-    assert twice.unchanged_for(since=100.0) == 300.0
-    assert twice.unchanged_for(since=101.0) == 240.0
-    assert twice.unchanged_for(since=401.0) == 0.0
-    assert twice.advance(reading(8), 500.0).unchanged_for(since=0.0) == 0.0
-    assert twice.advance(reading(9, accepts=1), 500.0).unchanged_for(since=0.0) == 0.0
-    assert CreditBaseline.from_json(twice.to_json()) == twice
-    of_an_older_version = '{"base": null, "refunds": true}'
-    assert CreditBaseline.from_json(of_an_older_version) == CreditBaseline(refunds=True)
-
-
-def test_credits_prove_nothing_for_what_was_sent_before_their_first_reading() -> None:
-    assert not CreditBaseline().covers(1000.0)
-    first = CreditBaseline().advance(reading(9), 100.0)
-    assert first.covers(100.0)
-    assert not first.covers(90.0)
-    # Nothing but an accepted track was charged: the readings are one chain.
-    chained = first.advance(reading(8, accepts=1), 200.0)
-    assert chained.covers(100.0)
-    # A charge that nothing explains ends it: what was sent before may be its reason.
-    broken = chained.advance(reading(6, accepts=2), 300.0)
-    assert not broken.covers(200.0)
-    assert broken.covers(300.0)
-    assert CreditBaseline.from_json(broken.to_json()) == broken
-
-
-def reading(credits: int, accepts: int = 0, fails: int = 0) -> CreditReading:
-    return CreditReading(credits=credits, accepts=accepts, fails=fails)
-
-
-def test_credits_show_a_charge_and_refunds() -> None:
-    assert CreditBaseline().rules_out_charge(reading(10), 1) is None
-    balance = CreditBaseline().advance(reading(100))
-    assert balance.rules_out_charge(reading(97, accepts=3), 1)
-    assert not balance.rules_out_charge(reading(96, accepts=3), 1)
-    kept = balance.advance(reading(97, accepts=3, fails=1))
-    assert kept.refunds is False
-    assert kept.rules_out_charge(reading(95, accepts=5, fails=2), 1)
-    refunded = balance.advance(reading(98, accepts=3, fails=1))
-    assert refunded.refunds is True
-    assert refunded.rules_out_charge(reading(97, accepts=5, fails=2), 1)
-    assert not refunded.rules_out_charge(reading(96, accepts=5, fails=2), 1)
-    assert CreditBaseline.from_json(refunded.to_json()) == refunded
-    assert CreditBaseline.from_json(None) == CreditBaseline()
-
-
-def test_unknown_refunds_may_hide_a_charge() -> None:
-    balance = CreditBaseline().advance(reading(100))
-    assert balance.rules_out_charge(reading(97, accepts=3, fails=1), 1) is None
-    assert balance.rules_out_charge(reading(96, accepts=3, fails=1), 1) is False
-    assert balance.rules_out_charge(reading(98, accepts=3, fails=1), 1)  # refunded
-    assert balance.rules_out_charge(
-        reading(97, accepts=3, fails=2), 1
-    )  # one charge cannot hide two refunds
-    assert balance.rules_out_charge(reading(97, accepts=3, fails=2), 2) is None
-
-
-def test_refunds_are_learned_beside_creates_that_are_accepted_no_more() -> None:
-    base = CreditBaseline().advance(reading(100))
-    seen: dict[str, Any] = {"doubts": 1, "lost_at": 0.0, "settle": 300.0}
-    first = base.beside_doubts(reading(97, accepts=3, fails=1), at=300.0, **seen)
-    later = reading(95, accepts=5, fails=2)
-    assert first.refunds is None
-    assert CreditBaseline.from_json(first.to_json()) == first
-    learned = first.beside_doubts(later, at=330.0, **seen)
-    assert learned.refunds is False
-    assert learned.rules_out_charge(later, 1)
-    refunded = reading(96, accepts=5, fails=2)
-    learned = first.beside_doubts(refunded, at=330.0, **seen)
-    assert learned.refunds is True
-    # So the first failure was refunded too, and that refund hides a charge.
-    assert learned.rules_out_charge(refunded, 1) is False
-    for other in ({"doubts": 2}, {"lost_at": 1.0}):  # not the same ones
-        assert first.beside_doubts(later, at=330.0, **seen | other).refunds is None
-
-
-@attrs.define
-class Account:
-    """An account, and a journal's creates in doubt: when each was lost and charged."""
-
-    refunds: bool
-    credits: int = 1000
-    accepts: int = 0
-    fails: int = 0
-    now: float = 0.0
-    doubts: list[tuple[float, float | None]] = attrs.Factory(list)
-
-    def reading(self) -> CreditReading:
-        due = sum(at is not None and at <= self.now for _, at in self.doubts)
-        return reading(self.credits - due, self.accepts, self.fails)
-
-    def lose(self, charged_after: float | None) -> None:
-        charged = None if charged_after is None else self.now + charged_after
-        self.doubts.append((self.now, charged))
-
-    def resolve(self) -> None:
-        """Find a track by its listing, or prove the absence of what made none."""
-        lost_at, charged = self.doubts[0]
-        if charged is not None and charged <= self.now:
-            self.doubts.pop(0)
-            self.credits, self.accepts = self.credits - 1, self.accepts + 1
-        elif charged is None and self.now - lost_at >= 300.0:
-            self.doubts.pop(0)
-
-    def fail(self) -> None:
-        if self.fails < self.accepts:
-            self.fails, self.credits = self.fails + 1, self.credits + self.refunds
-
-
-LOSSES = {"lose": None, "lose, charged late": 300.0, "lose, charged": 0.0}
-STEPS = st.sampled_from(
-    ["accept", "fail", "fail", *LOSSES, "resolve", "look", "look", "look", "30", "150"]
-)
-
-
-@given(refunds=st.booleans(), steps=st.lists(STEPS, max_size=60))
-@settings(max_examples=300)
-def test_no_reading_rules_out_a_charge_that_there_was(
-    refunds: bool, steps: list[str]
-) -> None:
-    account = Account(refunds)
-    known = CreditBaseline().advance(account.reading())
-    for one in steps:
-        if one in LOSSES:
-            account.lose(LOSSES[one])
-        elif one.isdigit():
-            account.now += float(one)
-        elif one == "accept":
-            account.credits, account.accepts = account.credits - 1, account.accepts + 1
-        elif one == "fail":
-            account.fail()
-        elif one == "resolve" and account.doubts:
-            account.resolve()
-        elif one == "look" and account.doubts:
-            now, doubts = account.reading(), len(account.doubts)
-            lost_at = max(lost for lost, _ in account.doubts)
-            known = known.beside_doubts(now, account.now, doubts, lost_at, 300.0)
-            if known.rules_out_charge(now, doubts):
-                assert now.credits == account.credits  # none of them has cost any
-                known = known.advance(now, account.now, doubts)
-        elif one == "look":
-            known = known.advance(account.reading(), account.now)
-        assert known.refunds in (None, refunds)
 
 
 @given(st.text(max_size=300), st.none() | st.text(min_size=1, max_size=300))

@@ -8,6 +8,7 @@ later), after the response and before its commit. It decides with the real `step
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -23,7 +24,12 @@ from hypothesis.stateful import (
 )
 
 from finetuning_async import GenerationRequest
-from finetuning_async.journal._credit_check import CreditBaseline, CreditReading
+from finetuning_async.journal._credit_check import (
+    CreditBaseline,
+    CreditReading,
+    Observation,
+    PossibleCharge,
+)
 from finetuning_async.journal._matching import (
     SETTLE,
     AbsenceEvidence,
@@ -116,7 +122,7 @@ class Crashes(RuleBasedStateMachine):
         self.in_flight: list[tuple[int, Post]] = []
         self.posts: dict[int, Post] = {}
         self.baseline = CreditBaseline()
-        self.advance_baseline()
+        self.read_credits()
 
     # The service.
 
@@ -145,14 +151,29 @@ class Crashes(RuleBasedStateMachine):
         entry, _ = step(item.entry, event)
         return self.store.record(item, entry)
 
-    def advance_baseline(self) -> None:
-        if not self.items("sending", "unknown"):
-            self.baseline = self.baseline.advance(self.reading())
-
-    def reading(self) -> CreditReading:
+    def read_credits(self) -> None:
         summary = self.store.summary()
-        return CreditReading(
+        left = CreditReading(
             credits=self.credits, accepts=summary.accepts, fails=summary.fails
+        )
+        self.now += 0.001  # no two readings are taken at once
+        doubts = map(self.possible_charge, self.items("sending", "unknown", "held"))
+        planned = {(item.seq, item.entry.accepts) for item in self.items("planned")}
+        self.baseline = self.baseline.observe(
+            Observation(
+                reading=left,
+                at=self.now,
+                doubts=tuple(doubts),
+                dropped=frozenset(planned),
+            )
+        )
+
+    def possible_charge(self, item: Item) -> PossibleCharge:
+        entry, is_sending = item.entry, item.entry.state == "sending"
+        return PossibleCharge(
+            key=(item.seq, entry.accepts),
+            sent_at=entry.sent_at or 0.0,
+            until=inf if is_sending else (entry.lost_at or 0.0) + SETTLE,
         )
 
     def may_send(self, item: Item) -> bool:
@@ -215,7 +236,6 @@ class Crashes(RuleBasedStateMachine):
         for item in self.store.pending():
             self.record(item, Restarted(self.now))
         self.look()
-        self.advance_baseline()
 
     @rule(seconds=st.sampled_from([1.0, 60.0, SETTLE]))
     def pass_time(self, seconds: float) -> None:
@@ -241,6 +261,7 @@ class Crashes(RuleBasedStateMachine):
         for item in doubts:
             if item.seq in found:
                 self.record(item, Found(found[item.seq]))
+        self.read_credits()
         for item in self.items("unknown"):
             self.judge(item, seen)
 
@@ -255,11 +276,8 @@ class Crashes(RuleBasedStateMachine):
                     row.id in ours and (row.created_at or 0) > lost_at for row in seen
                 ),
                 seeds_are_echoed=True,
-                no_charge=self.baseline.rules_out_charge(
-                    self.reading(), self.store.summary().in_doubt
-                )
-                if not self.items("sending")
-                else None,
+                no_charge=self.baseline.rules_out_charge(self.possible_charge(item)),
+                read_ago=self.baseline.read_ago(self.now),
                 more_to_come=bool(self.sendable() or self.items("sending")),
             )
         )
