@@ -6,6 +6,7 @@ import io
 import unicodedata
 from pathlib import Path
 
+import attrs
 import mutagen
 import pytest
 from hypothesis import given, strategies as st

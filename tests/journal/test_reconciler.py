@@ -12,11 +12,9 @@ from finetuning_async import Generation, GenerationRequest
 from finetuning_async._session import session_of
 from finetuning_async._submission import ListedRow
 from finetuning_async.journal import Accepted, EngineOptions, ItemFactory, Journal, Row
-from finetuning_async.journal._credit_check import CreditReading
+from finetuning_async.journal._credit_check import CreditReading, Observation
 from finetuning_async.journal._reconciler import Listing, Reconciler
 from finetuning_async.journal._state_machine import (
-    Absent,
-    Ended,
     Entry,
     Lost,
     Retried,
@@ -64,10 +62,6 @@ async def journal_of(*prompts: str, **options: Any) -> AsyncGenerator[Known]:
         yield Known(store, Reconciler(service, journal, EngineOptions(**options)))
 
 
-def reading(left: int, accepts: int, fails: int) -> CreditReading:
-    return CreditReading(credits=left, accepts=accepts, fails=fails)
-
-
 def listing(seeds: dict[int, int | None], *, is_complete: bool = True) -> Listing:
     """A listing of items' tracks, which show these seeds."""
     rows = [
@@ -102,24 +96,19 @@ async def test_absence_takes_a_listing_of_ours_from_before_to_after_with_its_see
             known.store.get(2),
             shown,
             now=200.0 + SETTLE,
-            no_charge=None,
             more_to_come=False,
         )
     assert verdict in judged
 
 
 @pytest.mark.parametrize(
-    ("status", "accepts", "is_current"),
-    [
-        ("completed", 2, True),
-        ("failed", 2, False),  # it may have been refunded, or not yet
-        (None, 2, True),
-        ("completed", 1, False),  # one was accepted since
-    ],
+    ("status", "is_current"),
+    [("completed", True), ("failed", False), (None, True)],
 )
-async def test_a_reading_counts_unless_a_track_was_accepted_or_failed_since(
-    status: Any, accepts: int, is_current: bool
+async def test_a_reading_counts_unless_a_track_may_have_failed_before_it(
+    status: Any, is_current: bool
 ) -> None:
+    """One that the journal still waits for may have been refunded, or not yet."""
     async with journal_of("one", "two") as known:
         known.accept(1, at=100.0)
         known.accept(2, at=100.0)
@@ -128,30 +117,12 @@ async def test_a_reading_counts_unless_a_track_was_accepted_or_failed_since(
             if status is None
             else {"track 2": Generation(id="track 2", status=status)}
         )
-        seen = reading(10, accepts, 0)
+        seen = Observation(
+            reading=CreditReading(credits=10, accepts=2, fails=0), at=150.0
+        )
         shown = Listing([], ended, is_complete=True)
-        assert await known.reconciler.is_current(seen, shown) == is_current
-        assert not await known.reconciler.is_current(seen, None)
-
-
-async def test_refunds_are_not_learned_beside_a_create_that_was_lost_since() -> None:
-    """Its charge may be what a refund has made up for."""
-    async with journal_of("one", "two", "lost", "lost too", "lost later") as known:
-        known.accept(1, at=100.0)
-        known.accept(2, at=110.0)
-        await known.reconciler.advance_baseline(reading(10, 2, 0), 150.0)
-        known.lose(3, at=200.0)
-        known.lose(4, at=210.0)
-
-        async def no_charge(seen: CreditReading, at: float) -> bool | None:
-            return await known.reconciler.rules_out_charge(seen, listing({}), at)
-
-        known.record(1, Ended(True, None, "FAILED", "no"))
-        assert await no_charge(reading(10, 2, 1), 220.0 + SETTLE) is None
-        known.record(4, Absent())
-        known.lose(5, at=600.0)
-        known.record(2, Ended(True, None, "FAILED", "no"))
-        assert await no_charge(reading(10, 2, 2), 700.0 + SETTLE) is None
+        assert await known.reconciler.observe(seen, shown) == is_current
+        assert not await known.reconciler.observe(seen, None)
 
 
 def test_the_failed_track_of_an_item_that_is_retried_stays_known_as_its_own() -> None:
