@@ -139,6 +139,18 @@ def test_equal_rows_take_only_tracks_with_their_very_prompt_if_there_are_enough(
     assert match(doubts, rows[:2], set()) == {1: "a", 2: "b"}
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [[seen("a"), seen("b"), seen("c")], [seen("a"), seen("b", created_at=None)]],
+    ids=["too many", "one without a date"],
+)
+def test_equal_rows_take_no_track_if_one_may_be_anothers(
+    rows: list[ListedRow],
+) -> None:
+    doubts = [doubt(n, seed_is_ours=False) for n in (1, 2)]
+    assert match(doubts, rows, set()) == {}
+
+
 def test_tracks_with_a_shared_seed_are_matched_by_prompt_or_not_at_all() -> None:
     doubts = [
         doubt(1, seed_is_ours=False, body="a"),

@@ -22,6 +22,7 @@ from finetuning_async.journal import (
     Absent,
     Accepted,
     Action,
+    Claimed,
     Door,
     Engine,
     EngineOptions,
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
     Hook = Callable[[Item], Awaitable[None]]
 
 CREATES = "/v1/generations"
+LOST: list[Event] = [Sending(7, 1.0), Lost(2.0, "no response")]
+DOUBTED: list[Event] = [*LOST, Absent()]
 
 
 class PlainDoor(Door):
@@ -240,6 +243,33 @@ async def test_an_acceptance_after_it_was_sent_again_names_its_track() -> None:
             await here.run()
 
 
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "state"),
+    [
+        ([Claimed("me")], [], "planned"),
+        ([], [], "unknown"),
+        ([*DOUBTED, Claimed("me")], [], "unknown"),
+        ([Claimed("me")], [Absent(), Claimed("other"), *LOST], "unknown"),
+    ],
+    ids=["only this", "no lease", "earlier create in doubt", "sent by another"],
+)
+async def test_a_late_refusal_ends_a_doubt_that_is_about_this_create_alone(
+    before: list[Event], meanwhile: list[Event], state: str
+) -> None:
+    async with world() as here:
+        here.record(*before)
+
+        async def taken_over(_: Item) -> None:
+            here.record(Restarted(here.store.now()), *meanwhile)
+
+        fault = Fault("status", CREATES, method="POST", status=400, code="NO")
+        here.service.add_fault(fault)
+        here.door.on_sending = taken_over
+        with pytest.raises(StaleItemError):
+            await here.run(Action.WAIT)
+        assert here.item.entry.state == state
+
+
 async def test_a_create_that_was_halted_after_its_commit_is_not_sent_late() -> None:
     async with world() as here:
 
@@ -290,10 +320,12 @@ async def test_a_create_cancelled_before_its_first_byte_is_planned_again() -> No
 async def test_a_create_cancelled_in_flight_is_in_doubt_at_once() -> None:
     async with world() as here:
         here.service.add_fault(Fault("delay", CREATES, method="POST", seconds=20))
+        here.store.now = lambda: 0.0  # type: ignore[method-assign] # a wrong clock
         with anyio.move_on_after(1):
             await here.run()
         assert here.item.entry.state == "unknown"
-        assert here.item.entry.lost_at is not None
+        now = await here.engine.reconciliation.now()
+        assert here.item.entry.lost_at == pytest.approx(now, abs=5)
 
 
 async def test_one_accepted_within_the_grace_keeps_its_track() -> None:

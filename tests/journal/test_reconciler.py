@@ -87,8 +87,18 @@ def listing(seeds: dict[int, int | None], *, is_complete: bool = True) -> Listin
         (listing({3: 3, 1: 1}, is_complete=False), "could not be read completely"),
         (listing({1: 1}), "no later create of this batch is listed"),
         (listing({3: 3, 1: 9}), "the service does not echo seeds"),
+        (listing({3: 3, 9: None, 1: 1}), "listed tracks may be its own"),
+        (listing({3: 3, 9: 5, 1: 1}), "absent"),
     ],
-    ids=["proof", "begins too late", "has gaps", "ends too early", "other seeds"],
+    ids=[
+        "proof",
+        "begins too late",
+        "has gaps",
+        "ends too early",
+        "other seeds",
+        "a track of nobody without a seed",
+        "a track of nobody with another seed",
+    ],
 )
 async def test_absence_takes_a_listing_of_ours_from_before_to_after_with_its_seeds(
     shown: Listing, verdict: str
