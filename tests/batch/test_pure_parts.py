@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ from finetuning_async.journal._state_machine import (
     Missing,
     NotSent,
     Rejected,
+    Saved,
     Sending,
     step,
 )
@@ -442,6 +444,18 @@ def test_what_is_adopted_counts_as_paid_if_its_track_is_known(
 ) -> None:
     entry, _ = step(Entry(), event)
     assert (entry.accepts, entry.fails) == (accepts, fails)
+
+
+def test_a_saved_file_is_added_to_what_is_known_of_its_track() -> None:
+    completed = Entry(state="completed", track_id="a", result='{"title": "Rain"}')
+    saved, _ = step(completed, Saved(size=3, file="rain.mp3"))
+    assert json.loads(saved.result or "") == {
+        "title": "Rain",
+        "size": 3,
+        "file": "rain.mp3",
+    }
+    first, _ = step(attrs.evolve(completed, result=None), Saved(size=3))
+    assert first.result == '{"size": 3}'
 
 
 def test_messages_name_a_row_by_its_own_id_and_an_entry_by_its_key() -> None:

@@ -16,6 +16,7 @@ from finetuning_async.journal._credit_check import CreditReading
 from finetuning_async.journal._reconciler import Listing, Reconciler
 from finetuning_async.journal._state_machine import (
     Absent,
+    Adopted,
     Ended,
     Entry,
     Lost,
@@ -116,6 +117,22 @@ async def test_absence_takes_a_listing_of_ours_from_before_to_after_with_its_see
             more_to_come=False,
         )
     assert verdict in judged
+
+
+async def test_a_track_that_was_adopted_from_a_folder_dates_no_listing() -> None:
+    async with journal_of("adopted", "lost", "after", on_unknown="resubmit") as known:
+        known.record(1, Adopted("downloaded", track_id="track 1", seed=1))
+        known.lose(2, at=200.0)
+        known.accept(3, at=300.0)
+        await known.reconciler.load()
+        judged = known.reconciler.judge(
+            known.store.get(2),
+            listing({3: 3}),
+            now=200.0 + SETTLE,
+            no_charge=None,
+            more_to_come=False,
+        )
+    assert judged == "absent"
 
 
 @pytest.mark.parametrize(
