@@ -119,6 +119,17 @@ async def test_absence_takes_a_listing_of_ours_from_before_to_after_with_its_see
     assert verdict in judged
 
 
+async def test_a_seed_alone_proves_a_track_only_if_it_was_drawn_here() -> None:
+    async with journal_of("rain") as known:
+        row = Row(request=GenerationRequest("rain", seed=2))
+        known.store.add([ItemFactory().item(row)])
+        known.lose(1, at=100.0)
+        known.lose(2, at=100.0)
+        items = map(known.store.get, (1, 2))
+        found = known.reconciler.match(items, listing({1: 1, 2: 2}))
+    assert found == {1: "track 1"}
+
+
 async def test_a_track_that_was_adopted_from_a_folder_dates_no_listing() -> None:
     async with journal_of("adopted", "lost", "after", on_unknown="resubmit") as known:
         known.record(1, Adopted("downloaded", track_id="track 1", seed=1))
