@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 
 BESIDE: Final = {
-    "submission": {"test_capacity", "test_load", "test_wait_bounds", "test_waiting"},
+    "submission": {
+        "test_capacity",
+        "test_keyed_permits",
+        "test_load",
+        "test_wait_bounds",
+        "test_waiting",
+    },
     "pacing": {"test_estimates", "test_load"},
     "journal": {"test_pure_parts", "test_journal_budgets", "test_keyed_creates"},
 }

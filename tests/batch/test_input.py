@@ -17,6 +17,7 @@ from finetuning_async import (
 from finetuning_async.batch import BatchInputError, Row, read_rows
 from finetuning_async.batch._input import check_rows
 from finetuning_async.journal import ItemFactory
+from finetuning_async.journal._errors import MAX_SHOWN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -257,3 +258,11 @@ def test_a_missing_or_binary_file_is_reported(tmp_path: Path) -> None:
 def test_no_input_raises_an_unexpected_error(text: str) -> None:
     with contextlib.suppress(BatchInputError):
         list(read_rows(text.splitlines(keepends=True)))
+
+
+def test_of_many_problems_the_first_are_shown_and_the_others_counted() -> None:
+    problems = [f"line {number}: no" for number in range(1, MAX_SHOWN + 3)]
+    *shown, last = str(BatchInputError(problems)).splitlines()
+    assert shown == problems[:MAX_SHOWN]
+    assert last == "and 2 more"
+    assert str(BatchInputError(shown)).splitlines() == shown

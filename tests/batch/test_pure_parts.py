@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import unicodedata
 from pathlib import Path
 
@@ -45,6 +46,7 @@ from finetuning_async.journal._state_machine import (
     Missing,
     NotSent,
     Rejected,
+    Saved,
     Sending,
     step,
 )
@@ -135,6 +137,18 @@ def test_equal_rows_take_only_tracks_with_their_very_prompt_if_there_are_enough(
     rows = [seen("a"), seen("b", prompt="Waltz, live"), seen("c")]
     assert match(doubts, rows, set()) == {1: "a", 2: "c"}
     assert match(doubts, rows[:2], set()) == {1: "a", 2: "b"}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[seen("a"), seen("b"), seen("c")], [seen("a"), seen("b", created_at=None)]],
+    ids=["too many", "one without a date"],
+)
+def test_equal_rows_take_no_track_if_one_may_be_anothers(
+    rows: list[ListedRow],
+) -> None:
+    doubts = [doubt(n, seed_is_ours=False) for n in (1, 2)]
+    assert match(doubts, rows, set()) == {}
 
 
 def test_tracks_with_a_shared_seed_are_matched_by_prompt_or_not_at_all() -> None:
@@ -280,6 +294,18 @@ def test_what_is_adopted_counts_as_paid_if_its_track_is_known(
 ) -> None:
     entry, _ = step(Entry(), event)
     assert (entry.accepts, entry.fails) == (accepts, fails)
+
+
+def test_a_saved_file_is_added_to_what_is_known_of_its_track() -> None:
+    completed = Entry(state="completed", track_id="a", result='{"title": "Rain"}')
+    saved, _ = step(completed, Saved(size=3, file="rain.mp3"))
+    assert json.loads(saved.result or "") == {
+        "title": "Rain",
+        "size": 3,
+        "file": "rain.mp3",
+    }
+    first, _ = step(attrs.evolve(completed, result=None), Saved(size=3))
+    assert first.result == '{"size": 3}'
 
 
 def test_messages_name_a_row_by_its_own_id_and_an_entry_by_its_key() -> None:

@@ -16,7 +16,9 @@ from finetuning_async.journal._state_machine import (
     Accepted,
     Action,
     Claimed,
+    Ended,
     Entry,
+    Retried,
     Sending,
 )
 from finetuning_async.journal._store import MemoryStore
@@ -250,9 +252,14 @@ async def test_counts_follow_what_is_recorded(tmp_path: Path) -> None:
     assert (await journal.refresh_counts()).total == 3
     for item in items[:2]:
         sent, _ = await journal.record(item, Sending(5, 1.0))
-    await journal.record(sent, Accepted("t1"))
+    accepted, _ = await journal.record(sent, Accepted("t1"))
     assert journal.summary == store.summary()
     assert journal.summary.accepts == 1
+    failed, _ = await journal.record(accepted, Ended(True, None, "FAILED", "no"))
+    again, _ = await journal.record(failed, Retried())
+    await journal.record(again, Sending(6, 2.0))
+    assert journal.summary == store.summary()
+    assert (journal.summary.accepts, journal.summary.fails) == (1, 1)
     store.close()
 
 

@@ -15,6 +15,7 @@ from finetuning_async.journal import Accepted, EngineOptions, ItemFactory, Journ
 from finetuning_async.journal._credit_check import CreditReading, Observation
 from finetuning_async.journal._reconciler import Listing, Reconciler
 from finetuning_async.journal._state_machine import (
+    Adopted,
     Entry,
     Lost,
     Retried,
@@ -81,8 +82,18 @@ def listing(seeds: dict[int, int | None], *, is_complete: bool = True) -> Listin
         (listing({3: 3, 1: 1}, is_complete=False), "could not be read completely"),
         (listing({1: 1}), "no later create of this batch is listed"),
         (listing({3: 3, 1: 9}), "the service does not echo seeds"),
+        (listing({3: 3, 9: None, 1: 1}), "listed tracks may be its own"),
+        (listing({3: 3, 9: 5, 1: 1}), "absent"),
     ],
-    ids=["proof", "begins too late", "has gaps", "ends too early", "other seeds"],
+    ids=[
+        "proof",
+        "begins too late",
+        "has gaps",
+        "ends too early",
+        "other seeds",
+        "a track of nobody without a seed",
+        "a track of nobody with another seed",
+    ],
 )
 async def test_absence_takes_a_listing_of_ours_from_before_to_after_with_its_seeds(
     shown: Listing, verdict: str
@@ -99,6 +110,32 @@ async def test_absence_takes_a_listing_of_ours_from_before_to_after_with_its_see
             more_to_come=False,
         )
     assert verdict in judged
+
+
+async def test_a_seed_alone_proves_a_track_only_if_it_was_drawn_here() -> None:
+    async with journal_of("rain") as known:
+        row = Row(request=GenerationRequest("rain", seed=2))
+        known.store.add([ItemFactory().item(row)])
+        known.lose(1, at=100.0)
+        known.lose(2, at=100.0)
+        items = map(known.store.get, (1, 2))
+        found = known.reconciler.match(items, listing({1: 1, 2: 2}))
+    assert found == {1: "track 1"}
+
+
+async def test_a_track_that_was_adopted_from_a_folder_dates_no_listing() -> None:
+    async with journal_of("adopted", "lost", "after", on_unknown="resubmit") as known:
+        known.record(1, Adopted("downloaded", track_id="track 1", seed=1))
+        known.lose(2, at=200.0)
+        known.accept(3, at=300.0)
+        await known.reconciler.load()
+        judged = known.reconciler.judge(
+            known.store.get(2),
+            listing({3: 3}),
+            now=200.0 + SETTLE,
+            more_to_come=False,
+        )
+    assert judged == "absent"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -309,6 +310,72 @@ def behind(lag: float) -> Callable[[list[Any], int, int], dict[str, Any]]:
     return page
 
 
+@pytest.mark.parametrize(("shows", "posts"), [(True, 5), (False, 4)])
+async def test_a_list_without_an_earlier_create_of_ours_proves_no_absence(
+    *, shows: bool, posts: int
+) -> None:
+    """It may end before the lost one, however complete its pages look."""
+    service = Service(commit=False, lose={2})
+
+    def page(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
+        kept = [row for row in rows if shows or row["id"] != "gen_1"]
+        return right_page(kept, limit, offset)
+
+    service.page = page
+    async with service.client() as client, anyio.create_task_group() as group:
+        await client.generations.create("earlier")
+
+        async def create() -> None:
+            with suppress(SubmissionUnknownError):
+                await client.generations.create("x", on_unknown="resubmit")
+
+        group.start_soon(create)
+        for _ in range(2):
+            await anyio.sleep(2)
+            await client.generations.create("later")
+    assert len(service.posts) == posts
+
+
+async def test_it_is_sent_again_no_more_often_than_a_request_is_repeated() -> None:
+    service = Service(commit=False, lose={1, 4})
+    async with service.client(max_retries=1) as client:
+        async with anyio.create_task_group() as group:
+
+            async def create() -> None:
+                with pytest.raises(SubmissionUnknownError):
+                    await client.generations.create("x", on_unknown="resubmit")
+
+            group.start_soon(create)
+            for seconds in (2, 2, 40, 2):
+                await anyio.sleep(seconds)
+                await client.generations.create("later")
+    prompts = [body["tags"] for body in service.posts]
+    assert prompts == ["x", "later", "later", "x", "later", "later"]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+async def test_a_changed_seed_ends_the_search_by_seed_unless_it_was_0(
+    seed: int,
+) -> None:
+    """A seed of 0 may ask the service to pick one."""
+    service = Service(lose={2})
+    create = service.create
+
+    def respond(body: Any, headers: dict[str, str]) -> httpx.Response:
+        changed = {**body, "seed": 99} if body["seed"] == seed else body
+        return create(changed, headers)
+
+    service.create = respond  # type: ignore[method-assign] # changes one seed
+    async with service.client() as client:
+        await client.generations.create("first", seed=seed)
+        if seed == 0:
+            assert (await client.generations.create("x")).id == "gen_2"
+        else:
+            with pytest.raises(SubmissionUnknownError) as caught:
+                await client.generations.create("x")
+            assert caught.value.candidates == ("gen_2",)
+
+
 async def test_without_resubmit_it_is_not_sent_again_even_if_absent() -> None:
     error, posts = await _resubmit(Service(others=3, commit=False), "raise")
     assert isinstance(error, SubmissionUnknownError)
@@ -390,7 +457,9 @@ async def test_the_message_says_what_was_read() -> None:
         with pytest.raises(SubmissionUnknownError) as caught:
             await client.generations.create("x", seed=77)
     text = str(caught.value)
-    assert "read 5 times, most recently all 3 tracks, and none of them" in text
+    assert (
+        "read 5 times, most recently all 3 tracks, and none of them can be its" in text
+    )
     assert "look for seed=77 in generations.list()" in text
 
 

@@ -64,9 +64,14 @@ async def test_a_stale_list_is_waited_for(lag: float) -> None:
         assert list(emulator.tracks) == [made[0].id]
 
 
-async def test_absence_takes_thirty_seconds_and_three_complete_listings() -> None:
-    async with emulated() as (emulator, client):
+@pytest.mark.parametrize("failures", [0, 2])
+async def test_absence_takes_thirty_seconds_and_three_complete_listings(
+    failures: int,
+) -> None:
+    async with emulated(max_retries=0) as (emulator, client):
         emulator.add_fault(post("lost_before_commit"))
+        fails = listing("status", times=failures, status=503, code=None)
+        emulator.add_fault(fails)
         with pytest.raises(SubmissionUnknownError):
             await client.generations.create("x")
         assert 30 <= anyio.current_time() < 35
@@ -360,7 +365,7 @@ async def test_a_lost_sound_effect_is_named_and_neither_adopted_nor_resent(
 async def test_an_absent_sound_effect_is_not_resent_either() -> None:
     service = Effects(commit=False, code="INTERNAL_ERROR")
     async with service.client() as client:
-        with pytest.raises(SubmissionUnknownError) as caught:
+        with pytest.raises(SubmissionUnknownError, match="has its prompt") as caught:
             await _submit(client, SoundEffectRequest("door"), on_unknown="resubmit")
     assert caught.value.candidates == ()
     assert service.posts == 1

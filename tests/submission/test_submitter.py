@@ -118,12 +118,15 @@ async def test_a_refusal_is_raised_and_costs_nothing() -> None:
         assert posts(emulator) == 1
 
 
-async def test_a_429_with_another_code_is_raised_at_once() -> None:
+@pytest.mark.parametrize("status", [400, 429])
+async def test_a_4xx_of_the_service_with_any_code_is_raised_at_once(
+    status: int,
+) -> None:
     async with emulated() as (emulator, client):
-        emulator.add_fault(post("status", status=429, code="DAILY_LIMIT"))
-        with pytest.raises(RateLimitError):
+        emulator.add_fault(post("status", status=status, code="OTHER_LIMIT"))
+        with pytest.raises(BadRequestError if status == 400 else RateLimitError):
             await client.generations.create("x")
-        assert posts(emulator) == 1
+        assert len(emulator.requests) == 1
         assert anyio.current_time() < 1
 
 
