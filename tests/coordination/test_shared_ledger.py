@@ -32,14 +32,19 @@ ROOM = ResponseFacts(status=200, limit=2, remaining=2)
 class Ledger:
     """A stored ledger, and the processes that exchange with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: RateLimits = LIMITS) -> None:
+        self.limits = limits
         self.text: str | None = None
         self.now = 1000.0
         self._rng = random.Random(2)
 
     def exchange(self, process: str, number: int, **content: Any) -> ExchangeReply:
         request = ExchangeRequest(
-            process=process, number=number, limits=LIMITS, timeout=20.0, **content
+            process=process,
+            number=number,
+            limits=self.limits,
+            timeout=20.0,
+            **content,
         )
         self.text, reply = apply_exchange(
             self.text, request, now=self.now, rng=self._rng
@@ -83,8 +88,8 @@ def test_an_exchange_that_arrives_late_is_not_applied(ledger: Ledger) -> None:
 
 
 def test_a_repeated_permit_request_gets_the_same_permit(ledger: Ledger) -> None:
-    assert ledger.acquire("a", 3, "a1") == {"a1"}
-    assert ledger.acquire("a", 4, "a1") == {"a1"}
+    for number in (3, 3, 4):  # a store may apply an exchange twice
+        assert ledger.acquire("a", number, "a1") == {"a1"}
     assert ledger.acquire("b", 1, "b1") == frozenset(), "a1 has the last token, once"
 
 
@@ -141,7 +146,35 @@ def test_a_process_looks_again_when_its_permit_may_come(ledger: Ledger) -> None:
     assert creates.newcomer_in == pytest.approx(LEASE - 0.5, abs=1)
 
 
+def answered_read(ledger: Ledger) -> None:
+    """The service says that five reads are left."""
+    ledger.exchange("a", 1, permit_requests=waiting("r0", budget="reads"))
+    room = ResponseFacts(status=200, limit=6, remaining=5)
+    answered = Report(serial=1, id="r0", budget="reads", event="answered", facts=room)
+    ledger.exchange("a", 2, reports=(answered,))
+
+
+def test_what_the_service_says_of_room_is_used_at_once() -> None:
+    ledger = Ledger()
+    answered_read(ledger)
+    reads = waiting("r1", "r2", "r3", budget="reads")
+    assert len(ledger.exchange("a", 3, permit_requests=reads).granted) == 3
+
+
 # After an outage.
+
+
+@pytest.mark.parametrize(("per", "silence"), [(6.0, 1.0), (240.0, 5.0)])
+def test_how_long_silence_is_follows_from_the_longest_period(
+    per: float, silence: float
+) -> None:
+    limits = RateLimits(creates=RateLimit(2, per=per), reads=RateLimit(6, per=per))
+    ledger = Ledger(limits)
+    assert ledger.acquire("a", 1, "a1") == {"a1"}
+    assert ledger.acquire("b", 1, "b1") == frozenset()
+    ledger.now += silence
+    reads = waiting("r1", budget="reads")
+    assert ledger.exchange("a", 2, permit_requests=reads).granted == {"r1"}
 
 
 def test_a_process_that_is_alone_is_not_held_up_by_its_own_outage(
@@ -171,16 +204,74 @@ def test_who_had_the_store_while_another_had_not_shows_that_it_was_there(
 
 def test_when_the_hold_ends_one_request_goes_as_in_a_new_process() -> None:
     ledger = Ledger()
-    reads = waiting("r0", budget="reads")
-    assert ledger.exchange("a", 1, permit_requests=reads).granted
-    room = ResponseFacts(status=200, limit=6, remaining=5)
-    answered = Report(serial=1, id="r0", budget="reads", event="answered", facts=room)
-    ledger.exchange("a", 2, reports=(answered,))
+    answered_read(ledger)
     ledger.exchange("b", 1)
     ledger.now += 4.0
     reads = waiting("r1", "r2", "r3", budget="reads")
     held = ledger.exchange("a", 3, degraded_for=4.0, permit_requests=reads)
     assert not held.granted
+    room = ResponseFacts(status=200, limit=6, remaining=4)
+    late = Report(serial=1, id="r9", budget="reads", event="answered", facts=room)
+    ledger.exchange("b", 2, reports=(late,))  # it sent that in the outage
     ledger.now += REPORT_WINDOW
     reply = ledger.exchange("a", 4, permit_requests=reads)
     assert reply.granted == {"r1"}, "others may have used what was left"
+
+
+def test_an_emptied_store_holds_once_for_all_that_knew_what_it_lost() -> None:
+    ledger = Ledger()
+    requests = waiting("a1")
+    first = ledger.exchange("a", 1, epoch="lost", permit_requests=requests)
+    ledger.now += REPORT_WINDOW / 2
+    ledger.exchange("b", 1, epoch="lost")
+    again = ledger.exchange("a", 2, epoch=first.epoch, permit_requests=requests)
+    assert not again.granted
+    ledger.now += REPORT_WINDOW / 2
+    again = ledger.exchange("a", 3, epoch=first.epoch, permit_requests=requests)
+    assert again.granted == {"a1"}
+
+
+def test_one_hold_is_enough_for_all_that_come_back_from_an_outage(
+    ledger: Ledger,
+) -> None:
+    ledger.exchange("b", 1)
+    ledger.now += 4
+    requests = waiting("a1")
+    ledger.exchange("a", 3, degraded_for=3.5, permit_requests=requests)
+    ledger.now += REPORT_WINDOW / 2
+    late = 3.5 + REPORT_WINDOW / 2
+    ledger.exchange("b", 2, degraded_for=late)
+    assert not ledger.exchange("a", 4, permit_requests=requests).granted
+    ledger.now += REPORT_WINDOW / 2
+    assert ledger.exchange("a", 5, permit_requests=requests).granted == {"a1"}
+    # The next outage is another one.
+    ledger.now += 4
+    requests = waiting("b1")
+    reply = ledger.exchange("b", 3, degraded_for=3.5, permit_requests=requests)
+    assert not reply.granted
+    assert reply.snapshots["creates"].status.closed_for == 0
+
+
+def test_silence_in_an_outage_counts_although_others_are_back_already(
+    ledger: Ledger,
+) -> None:
+    ledger.exchange("b", 1)
+    ledger.now += 5
+    ledger.exchange("b", 2)  # it did not need the store meanwhile
+    ledger.now += 1
+    requests = waiting("a1")
+    reply = ledger.exchange("a", 3, degraded_for=5.5, permit_requests=requests)
+    assert not reply.granted
+
+
+@pytest.mark.parametrize(("who", "granted"), [("a", True), ("b", False)])
+def test_silence_means_an_outage_only_while_another_process_waits(
+    ledger: Ledger, who: str, granted: bool
+) -> None:
+    assert ledger.acquire("c", 1, "c1") == {"c1"}
+    assert ledger.acquire(who, 3, "x1") == frozenset()
+    ledger.now += 3
+    requests = waiting("r1", budget="reads")
+    if who == "a":
+        requests += waiting("x1")
+    assert bool(ledger.exchange("a", 4, permit_requests=requests).granted) == granted
