@@ -9,6 +9,7 @@ import pytest
 
 from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._coordination._exchange_messages import PermitRequest
+from finetuning_async._coordination._outage_hold import MAX_WAIT
 from finetuning_async._coordination._shared_ledger import MEMBER_TTL, SLACK
 from finetuning_async._pacing._dealer import LOW, NORMAL
 from finetuning_async._pacing._limits import RateLimit, RateLimits
@@ -174,6 +175,26 @@ def test_a_batch_goes_evenly_over_all_processes() -> None:
         sent = len(reply.granted)
         ledger.now += 1.0
     assert sent == 2
+
+
+def test_a_snapshot_counts_what_waits_in_the_processes_too() -> None:
+    ledger = Ledger(ONE)
+    ledger.acquire("x", 1, "x1")
+    reply = ledger.exchange("a", 1, permit_requests=LOWS, creates_waiting=(0, 0, 40))
+    creates_, reads = reply.snapshots["creates"], reply.snapshots["reads"]
+    assert (creates_.waiting, creates_.status.waiting) == ((0, 0, 40), 40)
+    assert (reads.waiting, reads.status.waiting) == ((0, 0, 0), 0)
+    wanted = waiting("r1", "r2", budget="reads")
+    reply = ledger.exchange("b", 1, permit_requests=wanted)
+    assert reply.snapshots["reads"].waiting == (0, 1, 0)
+
+
+def test_who_waits_behind_its_own_create_does_not_look_again_so_soon() -> None:
+    limits = RateLimits(creates=RateLimit(2), reads=RateLimit(6))
+    ledger = ready(limits)
+    reply = ledger.exchange("a", 3, permit_requests=waiting("a1", "a2"))
+    assert reply.granted == {"a1"}
+    assert reply.wait == MAX_WAIT
 
 
 def test_a_batch_goes_between_creates_that_wait_elsewhere() -> None:

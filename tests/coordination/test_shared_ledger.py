@@ -136,8 +136,10 @@ def test_a_process_looks_again_when_its_permit_may_come(ledger: Ledger) -> None:
     ledger.now += 0.25
     ledger.exchange("a", 4, reports=(report(2, "a1", "answered", ROOM),))
     assert wait_of("b", 3) == MAX_WAIT
+    ledger.exchange("a", 5, permit_requests=waiting("r1", budget="reads"))
+    assert wait_of("b", 4) == MAX_WAIT, "a read in flight is none of its business"
     ledger.now = answered + LEASE - 0.5
-    assert wait_of("b", 4) == pytest.approx(0.5)
+    assert wait_of("b", 5) == pytest.approx(0.5)
     reply = ledger.exchange("c", 1, permit_requests=waiting("c1"))
     assert reply.wait == pytest.approx(0.75), "its token is the second"
     creates = reply.snapshots["creates"]
