@@ -110,4 +110,49 @@ EQUIVALENTS: Final = (
         "return now <= max(self._used_at + self._retention(), *opens_at)",
         "What is kept a moment longer is asked again when the next loop comes.",
     ),
+    Equivalent(
+        "_coordination/_outage_hold.py",
+        "if is_outage and self._since < lost_at:",
+        "if is_outage and self._since <= lost_at:",
+        "`lost_at` is reckoned from two clocks, and meets a time of the ledger by"
+        " accident.",
+    ),
+    Equivalent(
+        "_coordination/_outage_hold.py",
+        "if last > now - OUTAGE_SILENCE * self._scale:",
+        "if last >= now - OUTAGE_SILENCE * self._scale:",
+        "A silence that is as long to the last bit is an accident, and its length a"
+        " guess.",
+    ),
+    Equivalent(
+        "_coordination/_outage_hold.py",
+        "return not was_reached or self._silence_ended_at > lost_at",
+        "return not was_reached or self._silence_ended_at >= lost_at",
+        "`lost_at` is reckoned from two clocks, and meets a time of the ledger by"
+        " accident.",
+    ),
+    Equivalent(
+        "_coordination/_shared_ledger.py",
+        "return member.expected_by >= now + reply.wait + SLACK - RENEWAL",
+        "return member.expected_by > now + reply.wait + SLACK - RENEWAL",
+        "In that very moment a visit is written once more or once less.",
+    ),
+    Equivalent(
+        "_coordination/_shared_ledger.py",
+        "entry.process, name, reservation, now + timeout",
+        "entry.process, name, reservation, now - timeout",
+        "The end of a lease counts once its permit is claimed, and is set anew then.",
+    ),
+    Equivalent(
+        "_coordination/_shared_ledger.py",
+        "at = max(at, self.budgets[budget].spaced(now + TOLERANCE, waiting[LOW]))",
+        "at = max(at, self.budgets[budget].spaced(now - TOLERANCE, waiting[LOW]))",
+        "What is due within the tolerance is granted on both; no further rule follows.",
+    ),
+    Equivalent(
+        "_coordination/_shared_ledger.py",
+        "if not all(hold <= now + LONGEST_PAUSE + SLACK for hold in holds):",
+        "if not all(hold < now + LONGEST_PAUSE + SLACK for hold in holds):",
+        "No rule makes a hold as long as that: the slack is for jitter below it.",
+    ),
 )
