@@ -24,6 +24,7 @@ from tests.coordination.test_conformance import (
     Service,
     acquired_after,
     request,
+    served,
     use_up,
 )
 
@@ -274,3 +275,23 @@ async def test_what_a_process_shows_ages_with_the_last_exchange(
     now = anyio.current_time()
     assert limiter.earliest("creates") == pytest.approx(now, abs=0.01)
     assert limiter.earliest("reads") == pytest.approx(asked + 40, abs=0.6)
+
+
+@pytest.mark.parametrize(("pause", "sent"), [(0.5, 1), (5.0, 2)])
+async def test_a_process_cut_off_uses_its_part_of_what_was_free(
+    store: MemoryStore, pause: float, sent: int
+) -> None:
+    shop = memory_shop(store)
+    one, other = shop.process(LIMITS), shop.process(LIMITS)
+    await served(one, ResponseFacts(status=200, limit=4, remaining=3))
+    await acquired_after(other)
+    await anyio.sleep(pause)
+    store.is_down = True
+    count = 0
+    with anyio.move_on_after(20):
+        while True:
+            await served(other, ResponseFacts(status=200, limit=4, remaining=2 - count))
+            count += 1
+    # Half of the three that were free; where that is too long ago to be known, half
+    # of all, one after the other.
+    assert count == sent

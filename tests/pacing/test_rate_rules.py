@@ -310,6 +310,7 @@ def test_unexplained_usage_is_foreign_for_a_period() -> None:
     foreign.observe(10.0, used=8, own_min=1, own_max=1)
     assert foreign.count(69.9) == 7
     assert foreign.count(70.0) == 0
+    assert foreign.may_still_weigh(129.9), "on a sliding counter"
 
 
 def test_a_response_that_rules_foreign_usage_out_frees_its_share() -> None:
