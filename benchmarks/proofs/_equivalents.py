@@ -155,4 +155,40 @@ EQUIVALENTS: Final = (
         "if not all(hold < now + LONGEST_PAUSE + SLACK for hold in holds):",
         "No rule makes a hold as long as that: the slack is for jitter below it.",
     ),
+    Equivalent(
+        "_pacing/_queue_capacity.py",
+        "if self.capacity is None or in_progress < self.capacity:",
+        "if self.capacity is None or in_progress <= self.capacity:",
+        "It is that number already.",
+    ),
+    Equivalent(
+        "_pacing/_queue_capacity.py",
+        "if self.capacity is not None and in_progress > self.capacity:",
+        "if self.capacity is not None and in_progress >= self.capacity:",
+        "It is that number already, and no accepted track makes that 0.",
+    ),
+    Equivalent(
+        "_pacing/_token_bucket.py",
+        "if self._returns and self._returns[-1] > back:  # after a long `linger`",
+        "if self._returns and self._returns[-1] >= back:  # after a long `linger`",
+        "Of two equal times it is all the same which comes first.",
+    ),
+    Equivalent(
+        "_pacing/_fair_queue.py",
+        "if kept > 2 * self.waiting + MOST_GONE:",
+        "if kept >= 2 * self.waiting + MOST_GONE:",
+        "It says only when those that have left are taken out.",
+    ),
+    Equivalent(
+        "_pacing/_fair_queue.py",
+        "if kept > 2 * self.waiting + MOST_GONE:",
+        "if kept > 2 * self.waiting - MOST_GONE:",
+        "It says only when those that have left are taken out.",
+    ),
+    Equivalent(
+        "_coordination/_process_memory.py",
+        "if loop_time - now <= self.offset or not self.handle.has_jumped(loop_time):",
+        "if loop_time - now < self.offset or not self.handle.has_jumped(loop_time):",
+        "The longer test, which is then made more often, says the same.",
+    ),
 )

@@ -62,8 +62,7 @@ class Outlook:
 
     def longest_of(self, count: int) -> float:
         """How long the longest of some tracks takes, in the middle of what may be."""
-        place = int(len(self.durations) * count / (count + 1))
-        return self.durations[min(place, len(self.durations) - 1)]
+        return self.durations[int(len(self.durations) * count / (count + 1))]
 
 
 @attrs.frozen
