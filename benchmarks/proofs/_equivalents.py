@@ -63,9 +63,9 @@ EQUIVALENTS: Final = (
     ),
     Equivalent(
         "_pacing/_sliding_window_counter.py",
-        "if self._responses[0] < now - 8 * self.per:",
-        "if self._responses[0] < now + 8 * self.per:",
-        "What is dropped more often counts for nothing: it is older than 4 periods.",
+        "windows.update(t for t in recent if now - self.per < t <= now)",
+        "windows.update(t for t in recent if now - self.per < t < now)",
+        "The window that begins now is tried in any case.",
     ),
     Equivalent(
         "_pacing/_sliding_window_counter.py",
@@ -126,5 +126,123 @@ EQUIVALENTS: Final = (
         "if took >= WORTH_A_LINE:",
         "if took > WORTH_A_LINE:",
         "A wait is logged that is a microsecond shorter or longer.",
+    ),
+    Equivalent(
+        "_pacing/_limiter.py",
+        "if terms.rank == LOW or (gate and gate.opens_at() > self._now()):",
+        "if terms.rank == LOW or (gate and gate.opens_at() >= self._now()):",
+        "A queue that opens in that very moment lets it through on the longer way too.",
+    ),
+    Equivalent(
+        "_pacing/_fair_queue.py",
+        "if len(self.lines) < 2:",
+        "if len(self.lines) <= 2:",
+        "The heap is made again when it is needed, of the same lines.",
+    ),
+    Equivalent(
+        "_pacing/_fair_queue.py",
+        "if len(self.lines) < 2:",
+        "if len(self.lines) < 3:",
+        "The heap is made again when it is needed, of the same lines.",
+    ),
+    Equivalent(
+        "_coordination/_process_limiter.py",
+        "if first is self or first is None:",
+        "if (first is self and first is None):",
+        "A queue that is first takes the token in the same step, so that it is never"
+        " waited for; and there is a first one, since this one waits.",
+    ),
+    Equivalent(
+        "_coordination/_process_memory.py",
+        "if loop_time - now <= self.offset or not self.handle.has_jumped(loop_time):",
+        "if loop_time + now <= self.offset or not self.handle.has_jumped(loop_time):",
+        "The longer test, which is then always made, says the same.",
+    ),
+    Equivalent(
+        "_coordination/_process_memory.py",
+        "return now < max(self._used_at + self._retention(), *opens_at)",
+        "return now <= max(self._used_at + self._retention(), *opens_at)",
+        "What is kept a moment longer is asked again when the next loop comes.",
+    ),
+    Equivalent(
+        "_coordination/_outage_hold.py",
+        "if is_outage and self._since < lost_at:",
+        "if is_outage and self._since <= lost_at:",
+        "`lost_at` is reckoned from two clocks, and meets a time of the ledger by"
+        " accident.",
+    ),
+    Equivalent(
+        "_coordination/_outage_hold.py",
+        "if last > now - OUTAGE_SILENCE * self._scale:",
+        "if last >= now - OUTAGE_SILENCE * self._scale:",
+        "A silence that is as long to the last bit is an accident, and its length a"
+        " guess.",
+    ),
+    Equivalent(
+        "_coordination/_outage_hold.py",
+        "return not was_reached or self._silence_ended_at > lost_at",
+        "return not was_reached or self._silence_ended_at >= lost_at",
+        "`lost_at` is reckoned from two clocks, and meets a time of the ledger by"
+        " accident.",
+    ),
+    Equivalent(
+        "_coordination/_shared_ledger.py",
+        "return member.expected_by >= now + reply.wait + SLACK - RENEWAL",
+        "return member.expected_by > now + reply.wait + SLACK - RENEWAL",
+        "In that very moment a visit is written once more or once less.",
+    ),
+    Equivalent(
+        "_coordination/_shared_ledger.py",
+        "entry.process, name, reservation, now + timeout",
+        "entry.process, name, reservation, now - timeout",
+        "The end of a lease counts once its permit is claimed, and is set anew then.",
+    ),
+    Equivalent(
+        "_coordination/_shared_ledger.py",
+        "at = max(at, self.budgets[budget].spaced(now + TOLERANCE, waiting[LOW]))",
+        "at = max(at, self.budgets[budget].spaced(now - TOLERANCE, waiting[LOW]))",
+        "What is due within the tolerance is granted on both; no further rule follows.",
+    ),
+    Equivalent(
+        "_coordination/_shared_ledger.py",
+        "if not all(hold <= now + LONGEST_PAUSE + SLACK for hold in holds):",
+        "if not all(hold < now + LONGEST_PAUSE + SLACK for hold in holds):",
+        "No rule makes a hold as long as that: the slack is for jitter below it.",
+    ),
+    Equivalent(
+        "_pacing/_queue_capacity.py",
+        "if self.capacity is None or in_progress < self.capacity:",
+        "if self.capacity is None or in_progress <= self.capacity:",
+        "It is that number already.",
+    ),
+    Equivalent(
+        "_pacing/_queue_capacity.py",
+        "if self.capacity is not None and in_progress > self.capacity:",
+        "if self.capacity is not None and in_progress >= self.capacity:",
+        "It is that number already, and no accepted track makes that 0.",
+    ),
+    Equivalent(
+        "_pacing/_token_bucket.py",
+        "if self._returns and self._returns[-1] > back:  # after a long `linger`",
+        "if self._returns and self._returns[-1] >= back:  # after a long `linger`",
+        "Of two equal times it is all the same which comes first.",
+    ),
+    Equivalent(
+        "_pacing/_fair_queue.py",
+        "if kept > 2 * self.waiting + MOST_GONE:",
+        "if kept >= 2 * self.waiting + MOST_GONE:",
+        "It says only when those that have left are taken out.",
+    ),
+    Equivalent(
+        "_pacing/_fair_queue.py",
+        "if kept > 2 * self.waiting + MOST_GONE:",
+        "if kept > 2 * self.waiting - MOST_GONE:",
+        "It says only when those that have left are taken out.",
+    ),
+    Equivalent(
+        "_coordination/_process_memory.py",
+        "if loop_time - now <= self.offset or not self.handle.has_jumped(loop_time):",
+        "if loop_time - now < self.offset or not self.handle.has_jumped(loop_time):",
+        "The longer test, which is then made more often, says the same.",
     ),
 )

@@ -85,7 +85,7 @@ class OutageHold:
         if request.degraded_for and len(members) > 1:
             is_outage = is_outage or self._affected_all(request, lost_at, members)
         # The processes come back one by one; a hold since `lost_at` covers them all.
-        if is_outage and (self._since < lost_at or not request.degraded_for):
+        if is_outage and self._since < lost_at:
             self._hold(now)
             self._must_forget = True
 

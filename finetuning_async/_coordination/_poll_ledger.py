@@ -341,7 +341,7 @@ class PollLedger:
             # A new token even for the leader of before: another process may have led
             # in between and observed later states than it holds.
             self._token += 1
-            lead = LeaderLease(process, self._token, now + LEAD_TTL)
+            lead = LeaderLease(process, self._token, now)  # extended below
         elif lead.process != process:
             return None
         elif not report.may_lead:

@@ -145,7 +145,10 @@ class ProcessWaitQueue(LocalWaitQueue):
     def try_take(
         self, now: float, *, first: bool = False, terms: Terms = ANY_REQUEST
     ) -> Reservation | None:
-        """Take a token if one is free and no request of any loop is ahead."""
+        """Take a token if one is free and no request of any loop is ahead.
+
+        Those of low priority always wait in the line; see `Limiter`.
+        """
         with LOCK:
             at = self._loop.machine_time(now)
             budget = self.process_budget
@@ -158,9 +161,9 @@ class ProcessWaitQueue(LocalWaitQueue):
             soon = at + TOLERANCE
             if self.rate_budget.earliest(soon) > soon:
                 return None
-            return self._charge(at, is_low=terms.rank == LOW)
+            return self._charge(at)
 
-    def _charge(self, at: float, *, is_low: bool) -> Reservation:
+    def _charge(self, at: float, *, is_low: bool = False) -> Reservation:
         loop = self._loop
         loop.used_at = at
         reservation = self.rate_budget.send(at, is_low=is_low)
@@ -220,7 +223,7 @@ class ProcessWaitQueue(LocalWaitQueue):
             if earliest <= soon and is_first:
                 return self._send(request, at), now
             if not is_first:  # look again in case the loop whose head is first is late
-                earliest = max(min(earliest, at + RECHECK), at) + PATIENCE
+                earliest = min(earliest, at + RECHECK) + PATIENCE
             return None, now + (earliest - at)
 
     def _send(self, request: QueuedRequest, now: float) -> Reservation:

@@ -388,9 +388,8 @@ class SharedLedger:
             # Their responses may open the budget here. No process can be called by
             # another, so this one has to look.
             longest = MIN_WAIT
-        at = self._next_permit_at(budget, line, now)
-        if ahead and at < inf:
-            at = max(at, self.budgets[budget].earliest_behind(now, ahead))
+        behind = self.budgets[budget].earliest_behind(now, ahead)
+        at = max(self._next_permit_at(budget, line, now), behind)
         if at == inf:
             return MIN_WAIT * scale
         return min(max(at - now, 0.001 * scale), longest * scale)

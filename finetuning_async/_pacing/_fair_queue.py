@@ -120,8 +120,7 @@ class ClassQueue(Generic[T]):
             line = self.lines[item.share] = ShareLine(item.share)
         line.add(item)
         self.count += 1
-        if len(self.lines) > 1:
-            self._rekey(line)
+        self._rekey(line)
 
     def discard(self, item: T) -> None:
         line = self.lines[item.share]

@@ -62,8 +62,7 @@ class Outlook:
 
     def longest_of(self, count: int) -> float:
         """How long the longest of some tracks takes, in the middle of what may be."""
-        place = int(len(self.durations) * count / (count + 1))
-        return self.durations[min(place, len(self.durations) - 1)]
+        return self.durations[int(len(self.durations) * count / (count + 1))]
 
 
 @attrs.frozen
@@ -104,7 +103,7 @@ def forecast(outlook: Outlook, first: int, last: int, creates: int = 1) -> Forec
 
 def sending_times(outlook: Outlook, count: int) -> list[float]:
     """Say when the next `count` creates of the line go out, in seconds from now."""
-    tokens = [max(at, 0.0) for at in outlook.tokens]
+    tokens = list(outlook.tokens)
     # A track that should have ended is expected to do so any moment.
     ends = [max(at, 0.0) for at in outlook.ends]
     heapify(tokens)

@@ -263,7 +263,7 @@ class RuleSet:
             # Our own weights explain the number, and no other client is known of:
             # conclude that it is a sliding counter. A wrong guess costs speed only,
             # whereas a sliding counter taken for another client may earn 429s.
-            if own_max < used <= weighed and not self.foreign.count(now):
+            if used <= weighed and not self.foreign.count(now):
                 self.counter.is_on = True
             if self.counter.is_on:
                 own_max = weighed

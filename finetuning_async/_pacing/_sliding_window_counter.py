@@ -77,12 +77,11 @@ class SlidingWindowCounter:
     def to_state(self) -> dict[str, Any]:
         """Return what it remembers as JSON; see `from_state`."""
         # The keys are those of the stored form: they stay when a name changes.
-        since = self._responses[-1] - 4 * self.per if self._responses else 0.0
         return {
             "is_on": self.is_on,
             "in_flight": self._in_flight,
             "served": self._trials_served,
-            "answers": self._responses[bisect_left(self._responses, since) :],
+            "answers": self._responses.copy(),
         }
 
     @classmethod
@@ -116,10 +115,8 @@ class SlidingWindowCounter:
         self._in_flight -= 1
         insort(self._responses, now)
         # A weight lasts 2 periods. `load_at` looks back from the sending of a request
-        # whose response may take as long again, so 4 are kept; dropping them at 8 only
-        # keeps the list from being cut at each response.
-        if self._responses[0] < now - 8 * self.per:
-            del self._responses[: bisect_left(self._responses, now - 4 * self.per)]
+        # whose response may take as long again, so 4 are kept.
+        del self._responses[: bisect_left(self._responses, now - 4 * self.per)]
 
     def on_abandoned(self, reservation: Reservation, now: float, linger: float) -> None:
         """The service may still count it for `linger` more seconds."""

@@ -217,14 +217,17 @@ class LocalWaitQueue:
     def try_take(
         self, now: float, *, first: bool = False, terms: Terms = ANY_REQUEST
     ) -> Reservation | None:
-        """Take a token if one is free and no request is ahead."""
+        """Take a token if one is free and no request is ahead.
+
+        Those of low priority always wait in the line; see `Limiter`.
+        """
         head = self.waiting.head()
         if head is not None and not (first and goes_before(terms, head)):
             return None
         soon = now + TOLERANCE
         if self.rate_budget.earliest(soon) > soon:
             return None
-        return self.rate_budget.send(now, is_low=terms.rank == LOW)
+        return self.rate_budget.send(now)
 
     async def take(
         self, *, first: bool, max_pause: float, terms: Terms = ANY_REQUEST

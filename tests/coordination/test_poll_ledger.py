@@ -435,3 +435,11 @@ def test_a_process_that_missed_events_waits_for_nothing_until_it_declares() -> N
     assert update.must_declare
     _, _, update = sync_next(text, leader, PollReport(), 1 + EVENT_TTL)
     assert update.others == []
+
+
+def test_a_leader_that_comes_back_when_its_lease_ends_leads_anew() -> None:
+    text, leader = joined("leader", None)
+    _, _, update = sync_next(text, leader, PollReport(), LEAD_TTL - 0.125)
+    assert not update.is_new_lead
+    _, _, update = sync_next(text, leader, PollReport(), LEAD_TTL)
+    assert update.is_new_lead

@@ -8,14 +8,25 @@ import random
 import anyio
 import pytest
 
+from finetuning_async._api._messages import ResponseFacts
+from finetuning_async._pacing._limiter import LimiterWithTerms, with_terms
 from finetuning_async._pacing._limits import RateLimit, RateLimits
+from finetuning_async._pacing._queue_protocols import Terms
 from tests.coordination._store_setups import (
     TIMEOUT,
     MemoryStore,
     Processes,
     memory_shop,
 )
-from tests.coordination.test_conformance import LEASE, Service, acquired_after, request
+from tests.coordination.test_conformance import (
+    LEASE,
+    OK,
+    Service,
+    acquired_after,
+    request,
+    served,
+    use_up,
+)
 
 LIMITS = RateLimits(creates=RateLimit(4), reads=RateLimit(6))
 
@@ -229,3 +240,58 @@ async def test_a_report_that_was_not_flushed_goes_with_the_next_exchange(
     (await first.acquire("reads")).unsent()
     assert second.status().creates.waiting == 0
     assert await acquired_after(second) < 1
+
+
+async def test_what_a_process_shows_ages_with_the_last_exchange(
+    store: MemoryStore,
+) -> None:
+    limiter = memory_shop(store).process(LIMITS)
+    await use_up(limiter, 4)
+    await anyio.sleep(30)
+    (await limiter.acquire("reads")).answered(OK)
+    refused = ResponseFacts(status=429, code="RATE_LIMITED", retry_after=40.0)
+    (await limiter.acquire("reads")).answered(refused)
+    await limiter.flush()
+    before, asked = limiter.status(), anyio.current_time()
+    assert before.creates.next_free_in == pytest.approx(LEASE - 30, abs=0.2)
+    assert before.reads.closed_for == pytest.approx(40, abs=0.6)
+    earliest = asked + before.creates.next_free_in
+    assert limiter.earliest("creates") == pytest.approx(earliest, abs=0.01)
+    await anyio.sleep(1.5)
+    after = limiter.status()
+    aged = before.creates.next_free_in - 1.5, before.reads.closed_for - 1.5
+    shown = after.creates.next_free_in, after.reads.closed_for
+    assert shown == pytest.approx(aged, abs=0.01)
+    spoke = before.creates.service_spoke_ago, after.creates.service_spoke_ago
+    assert spoke == pytest.approx((30, 31.5), abs=0.1)
+    assert after.reads.service_spoke_ago is None
+    line = with_terms(limiter, Terms())
+    assert isinstance(line, LimiterWithTerms)
+    state = line.line_state(3)
+    assert (state.first, state.last, state.waiting) == (0, 2, (0, 0, 0))
+    assert state.tokens == pytest.approx((LEASE - 31.5,) * 4, abs=0.2)
+    await anyio.sleep(2)
+    # So old that only the gates are known.
+    now = anyio.current_time()
+    assert limiter.earliest("creates") == pytest.approx(now, abs=0.01)
+    assert limiter.earliest("reads") == pytest.approx(asked + 40, abs=0.6)
+
+
+@pytest.mark.parametrize(("pause", "sent"), [(0.5, 1), (5.0, 2)])
+async def test_a_process_cut_off_uses_its_part_of_what_was_free(
+    store: MemoryStore, pause: float, sent: int
+) -> None:
+    shop = memory_shop(store)
+    one, other = shop.process(LIMITS), shop.process(LIMITS)
+    await served(one, ResponseFacts(status=200, limit=4, remaining=3))
+    await acquired_after(other)
+    await anyio.sleep(pause)
+    store.is_down = True
+    count = 0
+    with anyio.move_on_after(20):
+        while True:
+            await served(other, ResponseFacts(status=200, limit=4, remaining=2 - count))
+            count += 1
+    # Half of the three that were free; where that is too long ago to be known, half
+    # of all, one after the other.
+    assert count == sent

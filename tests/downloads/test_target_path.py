@@ -15,7 +15,11 @@ import pytest
 from finetuning_async import AsyncClient, InvalidRequestError
 from finetuning_async._downloads import _placement, _target_path
 from finetuning_async._downloads._atomic_file import check_target
-from finetuning_async._downloads._placement import Placement
+from finetuning_async._downloads._placement import (
+    NO_READER_PAUSE,
+    Placement,
+    place_now,
+)
 from finetuning_async._downloads._target_path import create_part_file, inspect_target
 
 if TYPE_CHECKING:
@@ -180,6 +184,16 @@ async def test_a_full_device_raises(tmp_path: Path) -> None:
     assert is_device(full)
 
 
+async def test_a_device_that_is_not_there_is_not_waited_for(tmp_path: Path) -> None:
+    device = tmp_path / "device"
+    try:
+        os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 200))
+    except PermissionError:
+        pytest.skip("this process cannot create devices")
+    with pytest.raises(OSError, match="No such device"):
+        await save(device)
+
+
 def refused(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     (tmp_path / "folder" / "a.mp3").mkdir(parents=True)
     yield tmp_path / "folder" / "a.mp3", "directory"
@@ -314,6 +328,23 @@ def test_a_part_file_on_another_file_system_is_copied(tmp_path: Path) -> None:
     assert mode_of(path) == 0o600
     assert not part.exists()
     assert names_in(tmp_path) == ["a.mp3"]
+
+
+def test_a_pipe_is_waited_for_until_it_has_a_reader(tmp_path: Path) -> None:
+    part, pipe = tmp_path / "part", tmp_path / "pipe"
+    part.write_bytes(BEFORE)
+    os.mkfifo(pipe)
+    placement = Placement(part, inspect_target(pipe))
+    assert placement.step() == NO_READER_PAUSE
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert placement.step() is None
+    placement.close()
+    assert os.read(reader, 100) == BEFORE
+    os.close(reader)
+    part.write_bytes(BEFORE)
+    with pytest.raises(OSError, match="the pipe has no reader"):
+        place_now(part, pipe)
+    assert names_in(tmp_path) == ["pipe"]
 
 
 LONG = [

@@ -279,6 +279,34 @@ def test_leaving_from_the_middle_keeps_no_more_than_waits() -> None:
     assert deal_all(queue) == requests[:1]
 
 
+def test_repetitions_stay_when_many_others_leave() -> None:
+    requests = [Request() for _ in range(100)]
+    again = [Request(again=True) for _ in range(3)]
+    queue = queue_of(requests + again)
+    for request in requests[1:] + again[1:2]:
+        queue.discard(request)
+    assert deal_all(queue) == [again[0], again[2], requests[0]]
+
+
+def test_requests_here_stand_evenly_between_those_that_wait_elsewhere() -> None:
+    queue = queue_of([Request(), Request()])
+    assert [place for place, _ in queue.places([0, 4, 0])] == [0, 2]
+    assert [place for place, _ in queue.places([3, 4, 0])] == [3, 5]
+    assert queue.ahead_of(NORMAL, None, counts=[0, 5, 0]) == 5
+    assert queue.ahead_of(NORMAL, None, counts=[3, 5, 0]) == 8
+    assert queue.ahead_of(HIGH, None, counts=[3, 5, 0]) == 3
+
+
+def test_what_surely_goes_before_is_all_of_a_share_that_is_alone() -> None:
+    queue = queue_of(Request(share="a") for _ in range(3))
+    assert surely_ahead([queue], NORMAL, "a") == 3
+    assert surely_ahead([queue], NORMAL, "b") == 0
+    queue.add(Request(share="b"))
+    queue.add(Request(HIGH, "c"))
+    assert surely_ahead([queue], NORMAL, "a") == 4
+    assert surely_ahead([queue], LOW, "a") == 0
+
+
 def test_a_thousand_shares_that_come_and_go_leave_nothing_behind() -> None:
     dealer = Dealer()
     for number in range(1000):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
+from finetuning_async._pacing import _forecast
 from finetuning_async._pacing._forecast import (
     NOTICE,
     ROUND_TRIP,
@@ -39,9 +40,34 @@ def test_the_eleventh_of_a_minute_waits_for_the_first_token() -> None:
     assert found.first_sent == pytest.approx(LEASE + ROUND_TRIP)
 
 
+def test_each_create_takes_the_token_that_comes_back_first() -> None:
+    outlook = Outlook(tokens=(30.0, -5.0, 10.0), lease=LEASE)
+    sent = [forecast(outlook, n, n).first_sent for n in range(4)]
+    assert sent == [0.0, 10.0, 30.0, LEASE + ROUND_TRIP]
+
+
 def test_spaced_creates_go_one_per_gap() -> None:
     outlook = Outlook(tokens=FREE, lease=LEASE, gap=6.0, spaced=5)
     assert forecast(outlook, 4, 4).first_sent == pytest.approx(24.0)
+    assert forecast(outlook, 5, 5).first_sent == pytest.approx(24.0)
+
+
+@pytest.mark.parametrize(("gap", "longest"), [(0.0, 80), (30.0, 80), (60.0, 60)])
+def test_of_creates_that_go_together_the_longest_is_done_last(
+    gap: float, longest: float
+) -> None:
+    durations = (50.0, 60.0, 80.0)
+    outlook = Outlook(tokens=FREE, lease=LEASE, gap=gap, spaced=2, durations=durations)
+    found = forecast(outlook, 0, 1, 2)
+    assert found.last_completed == pytest.approx(gap + ROUND_TRIP + longest + NOTICE)
+
+
+def test_far_ahead_creates_go_at_the_same_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_forecast, "FAR", 10)
+    outlook = Outlook(tokens=(0.0,), lease=10.0 - ROUND_TRIP)
+    found = forecast(outlook, 10, 20)
+    assert found.first_sent == pytest.approx(100)
+    assert found.last_sent == pytest.approx(200, rel=0.1)
 
 
 def test_a_full_queue_lets_one_out_as_a_track_ends() -> None:

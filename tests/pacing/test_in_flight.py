@@ -85,6 +85,21 @@ def test_old_claims_are_dropped(
     assert [in_flight.is_claimed(name) for name in "abcd"] == [False, True, True, True]
 
 
+async def test_of_what_was_listed_and_has_ended_as_much_is_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_in_flight, "CLAIMS_KEPT", 3)
+    in_flight, events = InFlight(), list[Event]()
+    in_flight.mark_listed("abcd")
+    in_flight.mark_listed("bcd")
+    assert in_flight.listed_at("a") == inf
+    assert all(in_flight.listed_at(name) < inf for name in "bcd")
+    for name in "abcdbcda":
+        ended = parsing.generation_row({"id": name, "status": "completed"})
+        in_flight.observe_final(ended, [as_hook(events.append)])
+    assert [getattr(event, "generation_id", "") for event in events] == list("abcda")
+
+
 def test_tracks_that_are_never_read_are_forgotten_after_an_hour() -> None:
     in_flight = InFlight()
     for number in range(1000):

@@ -15,7 +15,7 @@ from finetuning_async import RateLimits
 from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._coordination._process_limiter import ProcessLimiter
 from finetuning_async._pacing._dealer import RANKS
-from finetuning_async._pacing._limiter import Limiter, with_terms
+from finetuning_async._pacing._limiter import Limiter, LimiterWithTerms, with_terms
 from finetuning_async._pacing._queue_protocols import Terms
 
 if TYPE_CHECKING:
@@ -149,6 +149,20 @@ async def test_more_low_creates_than_a_burst_holds_go_evenly(limiter: Limiter) -
     assert times[-1] < in_bursts + 60
 
 
+async def test_a_batch_goes_evenly_although_there_is_room_for_a_burst() -> None:
+    limiter = local()
+    answered = ResponseFacts(status=202, limit=10, remaining=9)
+    first = with_terms(limiter, Terms()).try_acquire("creates")
+    assert first is not None, "what is no batch takes a free permit at once"
+    first.answered(answered)
+    async with anyio.create_task_group() as tasks:
+        log = Log(limiter, tasks)
+        log.start("low", "low", count=40)
+        await anyio.sleep(5)
+        assert len(log.sent) == 1
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_person_waits_seconds_behind_a_batch(limiter: Limiter) -> None:
     async with anyio.create_task_group() as tasks:
         log = Log(limiter, tasks)
@@ -210,6 +224,7 @@ class Gate:
         self.room = room
         self.waited = 0.0
         self.event = anyio.Event()
+        self.is_watched = False
         room.gates.append(self)
 
     def opens_at(self) -> float:
@@ -220,8 +235,10 @@ class Gate:
 
     async def wait(self, until: float) -> None:
         self.event = anyio.Event()
+        self.is_watched = True
         with anyio.CancelScope(deadline=until):
             await self.event.wait()
+        self.is_watched = False
 
     def wake(self) -> None:
         self.event.set()
@@ -251,3 +268,26 @@ async def test_a_create_takes_its_place_only_with_its_permit(limiter: Limiter) -
             assert len(sent) == count
     assert sent == ["high", "normal", "low"]
     assert room.places == 0
+
+
+async def test_the_first_in_line_watches_the_tracks_and_each_knows_its_place(
+    limiter: Limiter,
+) -> None:
+    room = Room()
+    room.places = 3
+    async with anyio.create_task_group() as tasks:
+        Log(limiter, tasks).start("before", count=10)
+        await anyio.sleep(1)
+        gates = [Gate(room) for _ in range(3)]
+        for gate in gates:
+            terms = Terms(gate=gate)
+            tasks.start_soon(with_terms(limiter, terms).acquire, "creates")
+            await anyio.sleep(0.1)
+        line = with_terms(limiter, Terms())
+        assert isinstance(line, LimiterWithTerms)
+        tasks.start_soon(line.acquire, "creates")  # it has no queue to watch
+        await anyio.sleep(0.1)
+        assert line.places() == {gate: place for place, gate in enumerate(gates)}
+        # It waits for a permit, and tracks end meanwhile whose callers look away.
+        assert [gate.is_watched for gate in gates] == [True, False, False]
+        tasks.cancel_scope.cancel()

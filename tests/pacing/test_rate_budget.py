@@ -40,6 +40,21 @@ def test_what_was_not_sent_or_will_not_be_read_is_in_flight_no_more() -> None:
     assert budget.send(START + 1).others_in_flight == 1
 
 
+def test_a_budget_has_as_many_tokens_as_its_limit_and_none_without_one() -> None:
+    budget = RateBudget(RateLimit(3, per=PER), random.Random(1))
+    budget.on_response(budget.send(START), START + 1, ResponseFacts(status=202))
+    assert budget.token_times(START + 2) == [START + 2] * 2 + [START + 1 + budget.lease]
+    assert RateBudget(None, random.Random(1)).token_times(START) == []
+
+
+def test_a_service_that_has_said_nothing_did_not_say_it_long_ago() -> None:
+    budget = RateBudget(RateLimit(3, per=PER), random.Random(1))
+    assert budget.status(START, 0).service_spoke_ago is None
+    facts = ResponseFacts(status=202, remaining=2)
+    budget.on_response(budget.send(START), START, facts)
+    assert budget.status(START + 4, 0).service_spoke_ago == 4
+
+
 @attrs.define(eq=False)
 class Run:
     """One client that always wants to send, against one server; delays are random.

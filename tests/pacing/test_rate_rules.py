@@ -273,7 +273,14 @@ def test_old_responses_are_forgotten() -> None:
     counter = SlidingWindowCounter(10, PER)
     for number in range(1000):
         counter.on_response(sent(counter, number), number * 6.0)
-    assert len(counter._responses) <= 90
+    assert len(counter._responses) == 41  # those of four minutes
+
+
+def test_an_abandoned_request_may_be_counted_as_long_as_it_may_arrive() -> None:
+    counter = SlidingWindowCounter(10, PER)
+    counter.on_abandoned(sent(counter, 1), 10.0, 5.0)
+    assert counter.load(75.0) == 1
+    assert counter.load(78.0) == pytest.approx(1 - 3 / 60)
 
 
 def test_without_headers_trials_double_from_round_to_round() -> None:
@@ -303,6 +310,7 @@ def test_unexplained_usage_is_foreign_for_a_period() -> None:
     foreign.observe(10.0, used=8, own_min=1, own_max=1)
     assert foreign.count(69.9) == 7
     assert foreign.count(70.0) == 0
+    assert foreign.may_still_weigh(129.9), "on a sliding counter"
 
 
 def test_a_response_that_rules_foreign_usage_out_frees_its_share() -> None:
@@ -310,6 +318,7 @@ def test_a_response_that_rules_foreign_usage_out_frees_its_share() -> None:
     foreign.observe(0.0, used=8, own_min=1, own_max=1)
     foreign.observe(5.0, used=4, own_min=3, own_max=4)
     assert foreign.count(5.0) == 1
+    assert foreign.until == PER, "what is left was seen at first"
     foreign.observe(6.0, used=3, own_min=3, own_max=4)
     assert foreign.count(6.0) == 0
 
@@ -320,6 +329,13 @@ def test_a_vague_response_does_not_reduce_what_a_clear_one_showed() -> None:
     foreign.observe(1.0, used=9, own_min=1, own_max=8)
     assert foreign.count(1.0) == 7
     assert foreign.until == 61.0
+
+
+def test_usage_that_is_all_ours_shows_nobody_else() -> None:
+    foreign = ForeignUsage(PER)
+    foreign.observe(0.0, used=1, own_min=1, own_max=1)
+    assert not foreign.ever_seen
+    assert not foreign.may_still_weigh(1.0)
 
 
 @given(
@@ -427,3 +443,63 @@ def test_a_refusal_on_the_last_credit_shows_that_headers_promise_too_much() -> N
     credit.on_refused(sent(credit, 2, 1.0))
     credit.on_response(sent(credit, 3, 70.0), 71.0, 9)
     assert credit.amount(71.0) == 0
+
+
+def test_a_refusal_without_headers_says_nothing_about_headers() -> None:
+    credit = RemainingCredit(PER)
+    for number in range(1, 5):
+        credit.on_response(sent(credit, number, float(number)), number + 0.4, None)
+    assert credit.amount(5.0) == inf
+    refused = sent(credit, 5, 5.0)
+    credit.on_response(refused, 5.4, None)
+    credit.on_refused(refused)
+    credit.on_response(sent(credit, 6, 70.0), 71.0, 9)
+    assert credit.amount(71.0) == 9
+
+
+def burst(rules: RuleSet, count: int) -> None:
+    """Requests that were all sent at -1 and answered at 0."""
+    for number in range(count):
+        reservation = Reservation(number, -1.0, 0)
+        rules.on_sent(reservation)
+        rules.on_response(reservation, 0.0, ResponseFacts(status=202), 0)
+
+
+def test_on_a_sliding_counter_the_requests_of_other_processes_weigh_as_well() -> None:
+    rules = RuleSet(RateLimit(10, per=PER))
+    rules.counter.is_on = True
+    rules.cap_tokens(5)
+    burst(rules, 5)
+    assert rules.bucket.earliest(61.0, rules.withheld) == 61.0
+    # Four of ours fit beside theirs: a fifth of the window before has to pass.
+    assert rules.earliest(61.0) == pytest.approx(1.2 * rules.counter.per, abs=0.01)
+
+
+@pytest.mark.parametrize(("status", "trials"), [(202, 2), (400, 1), (503, 1)])
+def test_only_what_is_served_shows_that_no_sliding_counter_refuses(
+    status: int, trials: int
+) -> None:
+    rules = RuleSet(RateLimit(10, per=PER))
+    burst(rules, 10)
+    reservation = Reservation(11, 61.0, 0)
+    rules.on_sent(reservation)
+    rules.on_response(reservation, 61.1, ResponseFacts(status=status), 0)
+    for number in range(trials):
+        assert rules.counter.allows_trial()
+        rules.on_sent(Reservation(12 + number, 61.2, number))
+    assert not rules.counter.allows_trial()
+
+
+@pytest.mark.parametrize(("used", "is_counter", "foreign"), [(11, 1, 0), (12, 0, 11)])
+def test_what_our_own_requests_may_weigh_is_nobody_elses(
+    used: int, is_counter: int, foreign: int
+) -> None:
+    rules = RuleSet(RateLimit(20, per=PER))
+    burst(rules, 10)
+    reservation = Reservation(11, 61.0, 0)
+    rules.on_sent(reservation)
+    facts = ResponseFacts(status=202, limit=20, remaining=20 - used)
+    rules.on_response(reservation, 61.1, facts, 0)
+    # A minute later ten weigh 9.8, so that a sliding counter says 11 with this one.
+    assert rules.counter.is_on == is_counter
+    assert rules.foreign.count(61.1) == foreign

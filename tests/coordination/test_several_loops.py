@@ -1,0 +1,205 @@
+"""Event loops of one process that wait for the same permits, step by step."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from itertools import count
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+import trio
+
+from finetuning_async import RateLimit, RateLimits
+from finetuning_async._api._messages import ResponseFacts
+from finetuning_async._coordination._process_limiter import ProcessLimiter
+from finetuning_async._pacing._dealer import RANKS
+from finetuning_async._pacing._limiter import with_terms
+from finetuning_async._pacing._queue_protocols import Terms
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+    from finetuning_async._coordination._process_memory import AccountKey
+    from finetuning_async._pacing._limiter import Permit
+
+LIMIT = 24
+ROOM = ResponseFacts(status=202, limit=LIMIT, remaining=LIMIT)
+numbers = count()
+
+
+def limiter_of(key: AccountKey) -> ProcessLimiter:
+    limits = RateLimits(creates=RateLimit(LIMIT))
+    return ProcessLimiter(limits, rng=random.Random(1), key=key)
+
+
+class Loop:
+    """An event loop that runs only while a test lets it."""
+
+    def __init__(self, key: AccountKey, sent: list[str]) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.limiter = limiter_of(key)
+        self.sent = sent
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    def start(
+        self,
+        name: str,
+        *,
+        count: int = 1,
+        share: str | None = None,
+        first: bool = False,
+    ) -> None:
+        """Let creates wait; their name is their priority, if it is one."""
+        terms = Terms(RANKS.get(name, RANKS["normal"]), share)
+        for _ in range(count):
+            work = self._create(name, terms, first)
+            self.tasks.append(self.loop.create_task(work))
+        self.go_on()
+
+    async def _create(self, name: str, terms: Terms, first: bool) -> None:
+        limiter = with_terms(self.limiter, terms)
+        permit = await limiter.acquire("creates", first=first)
+        self.sent.append(name)
+        permit.answered(ROOM)
+
+    def go_on(self) -> None:
+        """Run until nothing more happens without another loop."""
+        self.run(_steps(8))
+
+    def take_all(self) -> list[Permit]:
+        """Take all permits, once a response has shown how many there are."""
+        return self.run(self._take_all())  # type: ignore[no-any-return]  # of `run`
+
+    async def _take_all(self) -> list[Permit]:
+        (await self.limiter.acquire("creates")).answered(ROOM)
+        return [await self.limiter.acquire("creates") for _ in range(LIMIT - 1)]
+
+    def return_all(self, permits: list[Permit]) -> None:
+        async def work() -> None:
+            for permit in permits:
+                permit.unsent()
+
+        self.run(work())
+
+    def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        self.go_on()
+        self.loop.close()
+
+
+async def _steps(number: int) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def loops() -> Iterator[tuple[Loop, Loop]]:
+    """Two event loops of one account."""
+    key = (f"https://{next(numbers)}.loops.example", "hash", False)
+    sent: list[str] = []
+    pair = Loop(key, sent), Loop(key, sent)
+    yield pair
+    for each in pair:
+        each.close()
+
+
+def alternate(loops: tuple[Loop, Loop]) -> None:
+    """Run both until nothing happens any more."""
+    before = -1
+    while before < len(loops[0].sent):
+        before = len(loops[0].sent)
+        for loop in loops:
+            loop.go_on()
+
+
+def test_priorities_hold_over_all_loops(loops: tuple[Loop, Loop]) -> None:
+    one, other = loops
+    permits = one.take_all()
+    other.start("high", count=12)
+    other.start("normal", count=2)
+    one.start("low", count=2)
+    assert not one.sent
+    one.return_all(permits)
+    alternate(loops)
+    expected = ["high"] * 8 + ["normal", "low"] + ["high"] * 4 + ["normal", "low"]
+    assert one.sent == expected
+
+
+def test_shares_take_turns_over_all_loops(loops: tuple[Loop, Loop]) -> None:
+    one, other = loops
+    permits = one.take_all()
+    one.start("a", count=3, share="a")
+    other.start("b", count=2, share="b")
+    one.return_all(permits)
+    alternate(loops)
+    assert one.sent == ["a", "b", "a", "b", "a"]
+
+
+def test_a_repetition_goes_before_its_own_share_in_whichever_loop_it_waits(
+    loops: tuple[Loop, Loop],
+) -> None:
+    one, other = loops
+    permits = one.take_all()
+    one.start("a", count=2, share="a")
+    other.start("a again", share="a", first=True)
+    one.return_all(permits)
+    alternate(loops)
+    assert one.sent == ["a again", "a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("share", "first", "goes"), [("a", True, 1), ("b", True, 0), ("a", False, 0)]
+)
+def test_only_a_repetition_goes_before_its_own_share_in_another_loop(
+    loops: tuple[Loop, Loop], share: str, first: bool, goes: int
+) -> None:
+    one, other = loops
+    permits = one.take_all()
+    one.start("waits", share="a")
+    other.return_all(permits)  # they are free, and the first loop has not looked yet
+    other.start("newcomer", share=share, first=first)
+    assert other.sent == ["newcomer"] * goes
+
+
+class OpensAt:
+    """The service's queue, which takes one more at a time of the loop's clock."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.waited = 0.0
+
+    def opens_at(self) -> float:
+        return self.at
+
+    def take(self) -> None:
+        pass
+
+    async def wait(self, until: float) -> None:
+        assert until < inf
+        await anyio.sleep_until(until)
+
+    def wake(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_services_queue_opens_by_the_clock_of_its_loop() -> None:
+    async def main() -> float:  # trio's clock begins somewhere
+        limiter = limiter_of(("https://gate.example", str(next(numbers)), False))
+        (await limiter.acquire("creates")).answered(ROOM)
+        begun = anyio.current_time()
+        terms = Terms(gate=OpensAt(begun + 0.02))
+        with anyio.fail_after(5):
+            await with_terms(limiter, terms).acquire("creates")
+        return anyio.current_time() - begun
+
+    assert 0.02 <= trio.run(main) < 1
