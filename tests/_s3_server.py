@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.serving import make_server
@@ -76,13 +77,16 @@ def s3_server() -> Generator[S3Server]:
 
     settings.TEST_SERVER_MODE = True  # type: ignore[attr-defined, unused-ignore]
     server = S3Server(DomainDispatcherApplication(create_backend_app))
-    threading.Thread(target=server.server.serve_forever, daemon=True).start()
+    # It looks for its end that often, and each test would wait for it.
+    serve = partial(server.server.serve_forever, poll_interval=0.02)
+    threading.Thread(target=serve, daemon=True).start()
     import httpx
 
-    httpx.put(f"{server.url}/{BUCKET}").raise_for_status()
-    try:
-        yield server
-    finally:
-        httpx.post(f"{server.url}/moto-api/reset").raise_for_status()
-        server.server.shutdown()
-        server.server.server_close()
+    with httpx.Client(base_url=server.url, verify=False, trust_env=False) as http:  # noqa: S501 - loopback, without TLS
+        http.put(f"/{BUCKET}").raise_for_status()
+        try:
+            yield server
+        finally:
+            http.post("/moto-api/reset").raise_for_status()
+            server.server.shutdown()
+            server.server.server_close()

@@ -1,7 +1,8 @@
-"""Every async test runs twice, on asyncio and on trio, under a clock that jumps.
+"""Async tests run twice, on asyncio and on trio, under a clock that jumps.
 
 The longest tests, marked ``long``, run with ``pytest --long`` only: each proves with
-programs, on the real clock, what others of the suite show in less time.
+programs, on the real clock, what others of the suite show in less time. So do the runs
+on trio that `_trio_sample` leaves out.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from finetuning_async.testing import jumping_backend
 from tests._old_anyio import hand_options_to_trio
 from tests._postgres_server import cluster, database, programs
 from tests._redis_server import program as redis_program, running
+from tests._trio_sample import runs_on_asyncio_only
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -87,9 +89,13 @@ def pytest_collection_modifyitems(
             group = "sharing" if shares else "real_time"
             item.add_marker(pytest.mark.xdist_group(group))
     if not config.getoption("--long"):
-        long = [item for item in items if item.get_closest_marker("long")]
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in set(long)]
+        long = {
+            item
+            for item in items
+            if item.get_closest_marker("long") or runs_on_asyncio_only(item)
+        }
+        config.hook.pytest_deselected(items=list(long))
+        items[:] = [item for item in items if item not in long]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Commit = Callable[[SQLiteStore, Sequence[Change]], list[Committed]]
 
-ITEMS = 3
+ITEMS = 2
 CHANGES = 4 * ITEMS - 1
 """Four for each item, three for the one that fails; some share a commit."""
 

@@ -67,7 +67,7 @@ def spent(service: Emulator) -> int:
 async def moved_without_its_journal(client: AsyncClient, folder: Path) -> Path:
     """A finished batch in a new folder, without its journal."""
     old, new = folder / "old", folder / "new"
-    await run(client, old, songs(8))
+    await run(client, old, songs(4))
     shutil.copytree(old, new, ignore=shutil.ignore_patterns(JOURNAL_FOLDER))
     shutil.rmtree(old)
     return new
@@ -78,9 +78,9 @@ async def test_rows_with_results_but_no_journal_are_refused(tmp_path: Path) -> N
         new = await moved_without_its_journal(client, tmp_path)
         before = names(new)
         with pytest.raises(BatchError) as caught:
-            await run(client, new, songs(8))
+            await run(client, new, songs(4))
         for part in (
-            "8 of these rows",
+            "4 of these rows",
             JOURNAL_FOLDER,
             "--adopt",
             "--anew",
@@ -88,19 +88,19 @@ async def test_rows_with_results_but_no_journal_are_refused(tmp_path: Path) -> N
         ):
             assert part in str(caught.value)
         assert names(new) == before  # so the journal can still be moved there
-        assert spent(service) == 8
+        assert spent(service) == 4
 
 
 async def test_existing_results_can_be_adopted(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         new = await moved_without_its_journal(client, tmp_path)
         before = lines(new / "results.jsonl")
-        assert await run(client, new, songs(8), existing="adopt") == []
+        assert await run(client, new, songs(4), existing="adopt") == []
         assert lines(new / "results.jsonl") == before
-        assert read_summary(new).states["downloaded"] == 8
-        assert read_summary(new).spent == 8
-        assert await run(client, new, songs(9)) != []
-        assert spent(service) == 9
+        assert read_summary(new).states["downloaded"] == 4
+        assert read_summary(new).spent == 4
+        assert await run(client, new, songs(5)) != []
+        assert spent(service) == 5
 
 
 async def test_a_missing_or_truncated_file_is_downloaded_and_not_paid_again(
@@ -111,23 +111,23 @@ async def test_a_missing_or_truncated_file_is_downloaded_and_not_paid_again(
         files = sorted(new.glob("*.mp3"))
         files[0].unlink()
         files[1].write_bytes(SONG[:100])
-        ends = await run(client, new, songs(8), existing="adopt")
+        ends = await run(client, new, songs(4), existing="adopt")
         assert {item.path for item in ends} == set(files[:2])
         assert all(path.read_bytes() == SONG for path in files)
-        assert spent(service) == 8
+        assert spent(service) == 4
 
 
 async def test_files_without_results_can_be_adopted(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         new = await moved_without_its_journal(client, tmp_path)
         (new / "results.jsonl").unlink()
-        with pytest.raises(BatchError, match="8 of these rows"):
-            await run(client, new, songs(8))
-        assert await run(client, new, songs(8), existing="adopt") == []
+        with pytest.raises(BatchError, match="4 of these rows"):
+            await run(client, new, songs(4))
+        assert await run(client, new, songs(4), existing="adopt") == []
         next(new.glob("*.mp3")).unlink()
-        (lost,) = await run(client, new, songs(8))
+        (lost,) = await run(client, new, songs(4))
         assert (lost.state, lost.code) == ("failed", "missing")
-        assert spent(service) == 8
+        assert spent(service) == 4
 
 
 async def test_results_of_another_account_are_not_adopted(tmp_path: Path) -> None:
@@ -135,9 +135,9 @@ async def test_results_of_another_account_are_not_adopted(tmp_path: Path) -> Non
         new = await moved_without_its_journal(client, tmp_path)
         service.add_account(OTHER)
         stranger = client.with_options(api_key=OTHER)
-        with pytest.raises(BatchError, match="none of the 8 tracks"):
-            await run(stranger, new, songs(8), existing="adopt")
-        assert spent(service) == 8
+        with pytest.raises(BatchError, match="none of the 4 tracks"):
+            await run(stranger, new, songs(4), existing="adopt")
+        assert spent(service) == 4
 
 
 async def test_a_deleted_track_without_its_file_is_not_adopted(tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ async def test_a_deleted_track_without_its_file_is_not_adopted(tmp_path: Path) -
         (new / line["file"]).unlink()
         await client.generations.delete([line["id"]])
         with pytest.raises(BatchError, match=line["id"]):
-            await run(client, new, songs(8), existing="adopt")
-        assert spent(service) == 8
+            await run(client, new, songs(4), existing="adopt")
+        assert spent(service) == 4
 
 
 async def test_anew_pays_again_and_replaces_nothing(tmp_path: Path) -> None:
@@ -156,38 +156,38 @@ async def test_anew_pays_again_and_replaces_nothing(tmp_path: Path) -> None:
         new = await moved_without_its_journal(client, tmp_path)
         before = {path.name: path.stat().st_mtime_ns for path in new.glob("*.mp3")}
         old_lines = (new / "results.jsonl").read_text()
-        ends = await run(client, new, songs(8), existing="anew")
-        assert [item.state for item in ends] == ["downloaded"] * 8
-        assert spent(service) == 16
+        ends = await run(client, new, songs(4), existing="anew")
+        assert [item.state for item in ends] == ["downloaded"] * 4
+        assert spent(service) == 8
         files = {path.name: path.stat().st_mtime_ns for path in new.glob("*.mp3")}
-        assert len(files) == 16
+        assert len(files) == 8
         assert before.items() <= files.items()
         assert (new / "results-1.jsonl").read_text() == old_lines
-        assert len(lines(new / "results.jsonl")) == 8
+        assert len(lines(new / "results.jsonl")) == 4
         for existing in ("refuse", "anew", "adopt"):
-            assert await run(client, new, songs(8), existing=existing) == []
-        assert len(lines(new / "results.jsonl")) == 8
+            assert await run(client, new, songs(4), existing=existing) == []
+        assert len(lines(new / "results.jsonl")) == 4
         assert not (new / "results-2.jsonl").exists()
-        assert spent(service) == 16
+        assert spent(service) == 8
 
 
-@pytest.mark.parametrize(("existing", "cost"), [("adopt", 0), ("anew", 8)])
+@pytest.mark.parametrize(("existing", "cost"), [("adopt", 0), ("anew", 4)])
 async def test_rows_added_again_are_known(
     tmp_path: Path, existing: Any, cost: int
 ) -> None:
     async with emulated(emulator()) as (service, client):
         new = await moved_without_its_journal(client, tmp_path)
         async with Batch(client, new, existing=existing) as batch:
-            assert (await batch.add(songs(8))).new == 8
+            assert (await batch.add(songs(4))).new == 4
             assert (await batch.add(songs(0))).new == 0
         async with Batch(client, new, existing=existing) as batch:
             for _ in range(2):
                 await batch.add(rows("one"))
-            added = await batch.add(songs(8))
-            assert (added.new, added.known) == (0, 8)
+            added = await batch.add(songs(4))
+            assert (added.new, added.known) == (0, 4)
             async for _ in batch.run():
                 pass
-        assert spent(service) == 8 + cost + 1
+        assert spent(service) == 4 + cost + 1
 
 
 async def test_held_and_failed_rows_can_be_adopted(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ async def test_lines_of_other_rows_are_kept(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         new = await moved_without_its_journal(client, tmp_path)
         before = (new / "results.jsonl").read_text()
-        await run(client, new, songs(5), existing="adopt")
+        await run(client, new, songs(2), existing="adopt")
         assert (new / "results-1.jsonl").read_text() == before
-        assert len(lines(new / "results.jsonl")) == 5
-        assert spent(service) == 8
+        assert len(lines(new / "results.jsonl")) == 2
+        assert spent(service) == 4

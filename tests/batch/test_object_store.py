@@ -197,16 +197,16 @@ async def test_failed_items_are_in_the_errors_there(s3: S3Server) -> None:
 
 
 async def test_results_show_while_a_run_goes_on(s3: S3Server) -> None:
-    many = [GenerationRequest(f"song {n}") for n in range(25)]
+    many = [GenerationRequest(f"song {n}") for n in range(14)]
     async with emulated(songs()) as (_, client):
         async with Batch(client, URL) as batch:
             await batch.add(many)
             done = 0
             async for _ in batch.run():
                 done += 1
-                if done == 15:
+                if done == 12:
                     break
-            assert 10 <= len(lines(objects(s3)["results.jsonl"])) < 25
+            assert 10 <= len(lines(objects(s3)["results.jsonl"])) < 14
 
 
 async def test_another_journal_does_not_make_them_again(

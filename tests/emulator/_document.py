@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft202012Validator
-from openapi_spec_validator import validate
 
 from finetuning_async.emulator._admin._openapi import document
 
@@ -19,6 +18,8 @@ DOCUMENT: dict[str, Any] = json.loads(json.dumps(document()))
 
 def check_document(found: dict[str, Any]) -> None:
     """Raise unless this is a valid OpenAPI document."""
+    from openapi_spec_validator import validate  # takes long to load
+
     validate(found)
 
 

@@ -22,7 +22,7 @@ from finetuning_async.emulator import Emulator
 from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._store import MemoryStore
 from tests._client_journals import MemoryJournal, open_journal
-from tests._emulated_client import emulated
+from tests._emulated_client import SHORT, emulated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -62,7 +62,12 @@ async def _create(client: AsyncClient, prompt: str, options: dict[str, Any]) -> 
 
 @asynccontextmanager
 async def busy(**options: Any) -> AsyncGenerator[Busy]:
-    service = Emulator(queue_size=1000, latency=(0.05, 0.05), audio=b"ID3" + bytes(100))
+    service = Emulator(
+        queue_size=1000,
+        latency=(0.05, 0.05),
+        audio=b"ID3" + bytes(100),
+        generation_time=SHORT,
+    )
     async with emulated(service, **options) as (emulator, client):
         for _ in range(10):
             await client.generations.create("before", priority="normal")
