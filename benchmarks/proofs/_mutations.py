@@ -107,6 +107,30 @@ MUTANTS: Final = (
         "test_the_last_create_of_all_is_sent_again_after_equal_readings_of_the_credits",
     ),
     Mutant(
+        "lets a refund hide a charge",
+        "journal/_credit_check.py",
+        "        if refunds is None and self.fails:\n            return False\n",
+        "",
+        "tests/journal/test_credit_check.py"
+        "::test_no_reading_rules_out_a_charge_that_there_was",
+    ),
+    Mutant(
+        "takes a charge before the first reading for none",
+        "journal/_credit_check.py",
+        "counted = self.counted + sum(key not in dropped for key in ended)",
+        "counted = self.counted",
+        "tests/journal/test_credit_check.py"
+        "::test_a_create_charged_before_a_span_hides_no_charge_when_it_is_found",
+    ),
+    Mutant(
+        "learns of refunds from a charge",
+        "journal/_credit_check.py",
+        "most = sum(doubt.until > span.at for doubt in doubts)",
+        "most = 0",
+        "tests/journal/test_credit_check.py"
+        "::test_no_reading_rules_out_a_charge_that_there_was",
+    ),
+    Mutant(
         "sends a create that was halted before its first byte",
         "journal/_engine.py",
         "        within = self.send_within\n",

@@ -19,6 +19,7 @@ from finetuning_async.journal import JournalError
 try:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
+    from psycopg.pq import TransactionStatus
 except ImportError as _missing:
     _HINT = (
         f"a journal in PostgreSQL needs {_missing.name or 'psycopg[binary]'}:"
@@ -64,8 +65,8 @@ class PostgresConnection:
             JournalError: For any error of psycopg.
         """
         try:
-            with self._lock:
-                yield self.opened()
+            with self._lock, _closing_if_cut_off(self.opened()) as db:
+                yield db
         except psycopg.Error as error:
             raise JournalError(
                 f"the journal could not be read or written: {error}",
@@ -75,7 +76,7 @@ class PostgresConnection:
     @contextmanager
     def transaction(self) -> Generator[psycopg.Connection]:
         """The same in a transaction, which an error undoes."""
-        with self.use() as db, db.transaction():
+        with self.use() as db, db.transaction(), _closing_if_cut_off(db):
             yield db
 
     @contextmanager
@@ -135,6 +136,23 @@ class JournalPart:
         """The rows of a query whose first parameter is the journal's name."""
         with self._connection.use() as db:
             return db.execute(query, (self._journal, *values)).fetchall()
+
+
+@contextmanager
+def _closing_if_cut_off(db: psycopg.Connection) -> Generator[psycopg.Connection]:
+    """Close a connection whose query was cut off, so that the next use opens another.
+
+    The handler of a signal may raise in the middle of a query: `SystemExit` for a
+    SIGTERM, or a test's timeout. psycopg sees to Ctrl-C alone. After others the query
+    still runs: a rollback, and all that follows, would fail with "another command is
+    already in progress". The server rolls back for a client that is gone.
+    """
+    try:
+        yield db
+    except BaseException:
+        if db.info.transaction_status is TransactionStatus.ACTIVE:
+            db.close()
+        raise
 
 
 def _close(db: psycopg.Connection | None, process: int) -> None:

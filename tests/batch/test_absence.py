@@ -68,10 +68,11 @@ async def wrong_listings(
 
 
 async def states_of(
-    client: AsyncClient, folder: Path, on_unknown: Any, rows: int
+    client: AsyncClient, folder: Path, on_unknown: Any, rows: int, **more: Any
 ) -> Counter[str]:
     requests = [GenerationRequest(f"song {n}", duration=30) for n in range(rows)]
-    async with Batch(client, folder, options=Options(on_unknown=on_unknown)) as batch:
+    options = Options(on_unknown=on_unknown, **more)
+    async with Batch(client, folder, options=options) as batch:
         await batch.add(requests)
         return Counter([item.state async for item in batch.run()])
 
@@ -185,6 +186,51 @@ async def test_workers_of_a_shared_journal_match_the_same_way(
         assert [item.state for item in ends] == ["downloaded"] * 4
         await anyio.sleep(100)
         assert len(service.ledger) == 4
+
+
+def nth(number: int, action: Action) -> Fault:
+    """A fault of one create."""
+    return Fault(action, CREATES, method="POST", skip=number - 1)
+
+
+async def test_a_failed_track_leaves_undecided_only_what_was_in_doubt_beside_it(
+    tmp_path: Path,
+) -> None:
+    """Its refund, if it had one, may have hidden a charge of that alone."""
+    async with wrong_listings(2) as (service, client):
+        for fault in (
+            nth(2, "lost_before_commit"),
+            nth(2, "fail"),
+            nth(7, "lost_before_commit"),
+        ):
+            service.add_fault(fault)
+        quick = {"settle": 60.0, "look_every": 10.0}
+        assert await states_of(client, tmp_path, "hold", 11, **quick) == {
+            "downloaded": 9,
+            "failed": 1,
+            "held": 1,
+        }
+        assert len(service.ledger) == 10
+
+
+async def test_a_create_in_flight_does_not_keep_another_in_doubt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with wrong_listings(10) as (service, client):
+        service.add_fault(nth(2, "lost_before_commit"))
+        service.add_fault(
+            Fault("delay", CREATES, method="POST", seconds=25.0, times=None)
+        )
+        folder, options = tmp_path / "album", Options(settle=60.0, look_every=10.0)
+        requests = [GenerationRequest(f"song {n}", duration=30) for n in range(30)]
+        async with Batch(client, folder, options=options) as batch:
+            await batch.add(requests)
+            async for _ in batch.run():
+                if "sent again" in caplog.text:
+                    break
+            # Others were in flight all the time, and some are still to come.
+            assert batch.summary.states["planned"] > 1
+        assert len(service.ledger) < 30
 
 
 class Gateway(httpx.AsyncBaseTransport):

@@ -205,6 +205,14 @@ def test_credits_that_stay_the_same_stand_in_for_a_later_create() -> None:
     assert verdict(evidence(**alone, unchanged_for=300.0, age=299.0)) == "wait"
 
 
+def test_a_look_without_a_reading_that_can_be_compared_decides_nothing() -> None:
+    old = {"no_charge": None, "is_comparable": True, "age": 5000.0}
+    assert verdict(evidence(**old, read_ago=30.0)) == "wait"
+    assert "compared" in verdict(evidence(**old, read_ago=1200.0))
+    assert "compared" in verdict(evidence(**old, read_ago=-0.5))  # it was, and is not
+    assert "charged" in verdict(evidence(**old | {"no_charge": False}, read_ago=30.0))
+
+
 @given(st.text(max_size=300), st.none() | st.text(min_size=1, max_size=300))
 def test_file_names_are_safe(prompt: str, custom_id: str | None) -> None:
     name = file_name(prompt, "key", custom_id)

@@ -33,6 +33,7 @@ from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Entry, State
 from finetuning_async.journal._store import Delete, Insert, MemoryStore, Update
 from finetuning_async.postgres import PostgresJournal
+from finetuning_async.postgres._journal_connection import PostgresConnection
 from finetuning_async.postgres._journal_store import PostgresStore
 from tests.journal._journal_stores import STORES, opener, partitions
 
@@ -329,6 +330,34 @@ def test_a_child_forked_during_a_call_of_another_thread_goes_on(
     thread.join()
     store.close()
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+class SignalledError(Exception):
+    """Raised by the handler of a signal."""
+
+
+@pytest.mark.xdist_group("postgres")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signal here")
+@pytest.mark.parametrize("part", ["transaction", "use"])
+def test_a_signal_that_ends_a_query_leaves_a_store_that_can_be_used(
+    postgres_cluster: str, part: str
+) -> None:
+    def raise_error(*_: object) -> None:
+        raise SignalledError
+
+    connection = PostgresConnection(postgres_cluster)
+    before = signal.signal(signal.SIGALRM, raise_error)
+    try:
+        with pytest.raises(SignalledError):  # noqa: PT012 - the query is in the block
+            with getattr(connection, part)() as db:
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+                db.execute("SELECT pg_sleep(5)")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    with connection.transaction() as db:
+        assert db.execute("SELECT 1").fetchone() == (1,)
+    connection.close()
 
 
 @pytest.mark.xdist_group("postgres")
