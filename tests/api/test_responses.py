@@ -17,6 +17,7 @@ from finetuning_async._api import _responses
 from finetuning_async._api._messages import Response, ResponseFacts
 from finetuning_async._api._responses import (
     accepted_id,
+    mismatch_error,
     response_facts,
     retry_after,
     server_date,
@@ -341,3 +342,14 @@ def test_any_response_can_be_classified(content: Any, status: int, header: str) 
     delay = response_facts(response).retry_after
     assert delay is None or 0 <= delay < 1e19
     accepted_id(response)
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_foreign"), [("b", True), ("a", False), ("new", False), (None, False)]
+)
+def test_only_the_id_of_an_earlier_request_shows_that_a_response_is_anothers(
+    shown: str | None, is_foreign: bool
+) -> None:
+    """Any other may be the same id, spelled in another way."""
+    error = mismatch_error(response_of({"data": {"id": shown}}), "a", {"b"})
+    assert (error is not None) == is_foreign
