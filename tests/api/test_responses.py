@@ -255,6 +255,8 @@ def test_the_facts_of_a_response() -> None:
     response = response_of({"error": {"code": "QUEUE_FULL"}}, 429, retry_after="5")
     facts = ResponseFacts(status=429, code="QUEUE_FULL", retry_after=5.0)
     assert response_facts(response) == facts
+    refused = error_response(400, code="VALIDATION")
+    assert response_facts(refused) == ResponseFacts(status=400, code="VALIDATION")
 
 
 @pytest.mark.parametrize(
@@ -274,6 +276,8 @@ def test_a_limit_of_zero_and_more_remaining_than_the_limit_are_ignored() -> None
     assert response_facts(response) == ResponseFacts(status=200)
     response = response_of(b"", 200, x_ratelimit_limit="10", x_ratelimit_remaining="11")
     assert response_facts(response) == ResponseFacts(status=200, limit=10)
+    response = response_of(b"", 200, x_ratelimit_limit="10", x_ratelimit_remaining="10")
+    assert response_facts(response).remaining == 10
 
 
 @pytest.mark.parametrize(
