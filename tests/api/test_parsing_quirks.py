@@ -248,6 +248,22 @@ def test_the_webhook_of_a_sound_effect_is_recognized() -> None:
 
 
 @pytest.mark.parametrize(
+    "fields", [{}, {"requestedDuration": 3, "parameters": {"seed": 7}}]
+)
+def test_any_other_webhook_is_of_a_track(fields: dict[str, Any]) -> None:
+    assert isinstance(parse.webhook_payload({"id": "x", **fields}), Generation)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0, "0"), (7, "7"), ("a b", "a b"), (-1, ""), (1.0, "")]
+)
+def test_q2_an_id_is_a_text_or_a_whole_number(value: Any, shown: str) -> None:
+    failed = {"errors": [{"id": value, "error": "no"}]}
+    made = parse.bulk_result(response_of({"data": failed}), "deleted")
+    assert [failure.id for failure in made.failed] == [shown]
+
+
+@pytest.mark.parametrize(
     ("parser", "body", "path"),
     [
         ("generation", b"<!doctype html><title>502</title>", "$"),

@@ -16,6 +16,7 @@ from finetuning_async._api._requests import (
     GenerationRequest,
     InstrumentalRequest,
     SoundEffectRequest,
+    as_request,
 )
 from finetuning_async._errors import InvalidRequestError
 
@@ -348,3 +349,34 @@ def test_the_body_of_a_valid_request_is_json_within_the_ranges(
     assert body.get("timesignature", "4") in tuple("234567")
     assert body.get("key", "C") in KEYS
     assert 0 <= body["seed"] <= 2**31 - 1
+
+
+@pytest.mark.parametrize(
+    ("given", "request_"),
+    [
+        ("rain", MUSIC("rain")),
+        ({"prompt": "rain"}, MUSIC("rain")),
+        ({"tags": "rain", "bpm": 90}, MUSIC("rain", bpm=90)),
+        ({"type": "instrumental", "prompt": "rain"}, INSTRUMENTAL("rain")),
+        ({"kind": "sound_effect", "prompt": "rain"}, EFFECT("rain")),
+        (EFFECT("rain"), EFFECT("rain")),
+    ],
+)
+def test_a_prompt_or_a_mapping_makes_a_request(given: Any, request_: Any) -> None:
+    assert as_request(given) == request_
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (7, "objects, prompts, or mappings"),
+        ({"type": "song", "prompt": "x"}, "one of music"),
+        ({"kind": 7, "prompt": "x"}, "one of music"),
+        ({"prompt": "x", "tempo": 90, "bpm": 90}, r"got \['tempo'\]"),
+    ],
+)
+def test_what_makes_no_request_is_refused_with_its_names(
+    given: Any, words: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=words):
+        as_request(given)

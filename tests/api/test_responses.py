@@ -17,6 +17,7 @@ from finetuning_async._api import _responses
 from finetuning_async._api._messages import Response, ResponseFacts
 from finetuning_async._api._responses import (
     accepted_id,
+    mismatch_error,
     response_facts,
     retry_after,
     server_date,
@@ -254,6 +255,8 @@ def test_the_facts_of_a_response() -> None:
     response = response_of({"error": {"code": "QUEUE_FULL"}}, 429, retry_after="5")
     facts = ResponseFacts(status=429, code="QUEUE_FULL", retry_after=5.0)
     assert response_facts(response) == facts
+    refused = error_response(400, code="VALIDATION")
+    assert response_facts(refused) == ResponseFacts(status=400, code="VALIDATION")
 
 
 @pytest.mark.parametrize(
@@ -273,6 +276,8 @@ def test_a_limit_of_zero_and_more_remaining_than_the_limit_are_ignored() -> None
     assert response_facts(response) == ResponseFacts(status=200)
     response = response_of(b"", 200, x_ratelimit_limit="10", x_ratelimit_remaining="11")
     assert response_facts(response) == ResponseFacts(status=200, limit=10)
+    response = response_of(b"", 200, x_ratelimit_limit="10", x_ratelimit_remaining="10")
+    assert response_facts(response).remaining == 10
 
 
 @pytest.mark.parametrize(
@@ -341,3 +346,14 @@ def test_any_response_can_be_classified(content: Any, status: int, header: str) 
     delay = response_facts(response).retry_after
     assert delay is None or 0 <= delay < 1e19
     accepted_id(response)
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_foreign"), [("b", True), ("a", False), ("new", False), (None, False)]
+)
+def test_only_the_id_of_an_earlier_request_shows_that_a_response_is_anothers(
+    shown: str | None, is_foreign: bool
+) -> None:
+    """Any other may be the same id, spelled in another way."""
+    error = mismatch_error(response_of({"data": {"id": shown}}), "a", {"b"})
+    assert (error is not None) == is_foreign
