@@ -18,6 +18,11 @@ SHORT = (10.0, 30.0)
 and each second of a wait costs the suite a read."""
 
 
+def short(**settings: Any) -> Emulator:
+    """An emulator with these settings, whose tracks take `SHORT`."""
+    return Emulator(**{"generation_time": SHORT, **settings})
+
+
 @asynccontextmanager
 async def emulated(
     emulator: Emulator | None = None, **options: Any
@@ -26,7 +31,7 @@ async def emulated(
 
     Without an emulator of the test's own, tracks take `SHORT`.
     """
-    async with emulator or Emulator(generation_time=SHORT) as service:
+    async with emulator or short() as service:
         async with httpx.AsyncClient(transport=service.transport()) as http:
             async with AsyncClient(
                 service.api_key,

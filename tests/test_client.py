@@ -32,7 +32,7 @@ from finetuning_async import (
 )
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.testing import JumpingEventLoop
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -116,7 +116,7 @@ async def test_a_list_yields_each_row_once_while_new_tracks_shift_its_pages() ->
 
 
 async def test_a_failed_track_raises_with_its_final_state() -> None:
-    async with emulated(Emulator(failure_rate=1.0)) as (_, client):
+    async with emulated(short(failure_rate=1.0)) as (_, client):
         with pytest.raises(GenerationFailedError) as caught:
             await client.generate("doomed")
         assert caught.value.generation.status == "failed"
@@ -222,7 +222,7 @@ async def test_errors_of_the_service_have_their_classes() -> None:
         with pytest.raises(AuthenticationError, match="Profile > API"):
             await stranger.me()
         assert emulator.ledger == [] or len(emulator.ledger) == 0
-    async with emulated(Emulator(tier="free")) as (_, client):
+    async with emulated(short(tier="free")) as (_, client):
         with pytest.raises(PermissionDeniedError):
             await client.me()
 
@@ -305,7 +305,7 @@ async def test_a_pause_longer_than_max_retry_wait_raises_at_once() -> None:
 
 
 async def test_two_clients_with_one_key_share_their_rate_limits() -> None:
-    async with emulated(Emulator(queue_size=20)) as (emulator, client):
+    async with emulated(short(queue_size=20)) as (emulator, client):
         async with httpx.AsyncClient(transport=emulator.transport()) as http:
             other = AsyncClient(
                 emulator.api_key, base_url=emulator.base_url, http_client=http
@@ -329,7 +329,7 @@ async def test_with_options_shares_the_pool_and_changes_the_rest() -> None:
 
 
 async def test_rate_limiting_can_be_turned_off() -> None:
-    async with emulated(Emulator(queue_size=20), rate_limits=None, max_retries=0) as (
+    async with emulated(short(queue_size=20), rate_limits=None, max_retries=0) as (
         emulator,
         client,
     ):
@@ -412,7 +412,7 @@ async def test_a_client_whose_block_is_cancelled_is_closed() -> None:
 
 
 async def test_a_given_http_client_is_not_closed() -> None:
-    async with Emulator() as emulator:
+    async with short() as emulator:
         async with httpx.AsyncClient(transport=emulator.transport()) as http:
             async with AsyncClient(KEY, http_client=http):
                 pass

@@ -13,8 +13,9 @@ from benchmarks.batch import pace
 from finetuning_async import AsyncClient, GenerationRequest
 from finetuning_async.batch import Batch, Row
 from finetuning_async.batch._folder import JOURNAL_FOLDER
-from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.emulator import Fault
 from finetuning_async.journal._sqlite_store import SQLiteStore
+from tests._emulated_client import short
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,7 @@ class Spy(httpx.AsyncBaseTransport):
 
 
 async def test_no_create_leaves_without_its_intent(tmp_path: Path) -> None:
-    async with Emulator(audio=b"ID3", queue_size=3) as emulator:
+    async with short(audio=b"ID3", queue_size=3) as emulator:
         emulator.add_fault(Fault("connect_refused", "/v1/generations", method="POST"))
         emulator.add_fault(
             Fault("status", "/v1/generations", method="POST", status=429, retry_after=9)
@@ -64,7 +65,7 @@ async def test_no_create_leaves_without_its_intent(tmp_path: Path) -> None:
 
 
 async def test_a_create_that_waits_has_no_intent(tmp_path: Path) -> None:
-    async with Emulator(audio=b"ID3", queue_size=2) as emulator:
+    async with short(audio=b"ID3", queue_size=2) as emulator:
         async with (
             httpx.AsyncClient(transport=emulator.transport()) as http,
             AsyncClient(
@@ -81,7 +82,7 @@ async def test_a_create_that_waits_has_no_intent(tmp_path: Path) -> None:
 
 async def test_a_webhook_secret_is_in_no_output(tmp_path: Path) -> None:
     hook = "https://hooks.example.org/x?token=s3cret"
-    async with Emulator(audio=b"ID3", failure_rate=0.5) as emulator:
+    async with short(audio=b"ID3", failure_rate=0.5) as emulator:
         async with (
             httpx.AsyncClient(transport=emulator.transport()) as http,
             AsyncClient(

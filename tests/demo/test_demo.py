@@ -15,7 +15,7 @@ from finetuning_async import AsyncClient, GenerationRequest, RateLimitError
 from finetuning_async.demo import Studio, create_app
 from finetuning_async.demo._studio import MAX_OPEN, MAX_SONGS
 from finetuning_async.emulator import Emulator
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -62,7 +62,7 @@ async def test_a_song_is_made_played_and_downloaded() -> None:
 
 
 async def test_each_browser_has_a_share_and_waits_in_turn_with_others() -> None:
-    async with emulated(Emulator(queue_size=50)) as (emulator, client):
+    async with emulated(short(queue_size=50)) as (emulator, client):
         async with page(client) as browser:
             for _ in range(10):
                 await client.generations.create("before")
@@ -211,7 +211,7 @@ async def test_a_restart_shows_earlier_tracks_and_follows_those_in_progress(
 
 
 async def test_a_failed_song_shows_why(tmp_path: Path) -> None:
-    async with emulated(Emulator(failure_rate=1.0)) as (_, client):
+    async with emulated(short(failure_rate=1.0)) as (_, client):
         async with Studio(client, tmp_path).open() as studio:
             song = studio.make(GenerationRequest("x"))
             await until_ended(studio)
@@ -229,7 +229,7 @@ async def test_a_refused_song_shows_why(tmp_path: Path) -> None:
 
 
 async def test_the_number_of_songs_is_bounded(tmp_path: Path) -> None:
-    async with emulated(Emulator(queue_size=99, creates_per_minute=99)) as (_, client):
+    async with emulated(short(queue_size=99, creates_per_minute=99)) as (_, client):
         async with Studio(client, tmp_path).open() as studio:
             for _ in range(3):
                 for _ in range(MAX_OPEN):

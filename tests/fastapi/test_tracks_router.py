@@ -18,7 +18,7 @@ from finetuning_async.fastapi import (
     tracks_router,
 )
 from tests._client_journals import MemoryJournal
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 from tests.fastapi.test_fastapi import browser_of, events_of
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ async def test_a_client_without_a_journal_is_a_programming_error() -> None:
 
 
 async def test_the_line_is_shown_while_a_create_waits() -> None:
-    async with served(Emulator(queue_size=100)) as (emulator, browser, _):
+    async with served(short(queue_size=100)) as (emulator, browser, _):
         for number in range(10):
             await ask(browser, f"k{number}", "bob")
         waits = await ask(browser, "late")
@@ -260,7 +260,7 @@ async def test_the_line_is_shown_while_a_create_waits() -> None:
 
 async def test_what_waits_is_made_by_the_next_process_after_a_stop() -> None:
     journal, app = MemoryJournal(), new_app()
-    service = Emulator(creates_per_minute=1)
+    service = short(creates_per_minute=1)
     async with (
         service,
         httpx.AsyncClient(transport=service.transport()) as http,
@@ -284,7 +284,7 @@ async def test_what_waits_is_made_by_the_next_process_after_a_stop() -> None:
 
 async def test_a_stop_is_a_problem_event_and_loses_nothing() -> None:
     journal = MemoryJournal()
-    service = Emulator(creates_per_minute=1)
+    service = short(creates_per_minute=1)
     async with served(service, journal=journal) as (_, browser, client):
         await ask(browser, "k1")
         await ask(browser, "k2")
@@ -305,7 +305,7 @@ async def test_a_stop_is_a_problem_event_and_loses_nothing() -> None:
 
 async def test_a_browser_that_goes_away_amid_the_request_loses_nothing() -> None:
     journal = MemoryJournal()
-    service = Emulator(latency=(2.0, 2.0))
+    service = short(latency=(2.0, 2.0))
     async with served(service, journal=journal) as (_, browser, _):
         for seconds in (0.1, 1.0, 3.0):  # before the journal is open, and later
             with anyio.move_on_after(seconds):
@@ -350,7 +350,7 @@ async def test_a_refused_create_says_why_and_leaves_nothing() -> None:
 
 async def test_who_would_wait_too_long_is_refused_and_pays_nothing_later() -> None:
     journal = MemoryJournal()
-    service = Emulator(creates_per_minute=1)
+    service = short(creates_per_minute=1)
     async with served(service, journal=journal, max_wait=5) as (_, browser, _):
         await ask(browser, "k1")
         response = await ask(browser, "k2")
@@ -373,7 +373,7 @@ async def test_a_lost_create_is_unknown_until_it_is_found() -> None:
 
 
 async def test_a_track_that_fails_says_why() -> None:
-    async with served(Emulator(failure_rate=1.0)) as (_, browser, _):
+    async with served(short(failure_rate=1.0)) as (_, browser, _):
         await ask(browser, "k")
         final = await ended(browser, "k")
         assert (final["status"], final["is_final"]) == ("failed", True)
@@ -478,7 +478,7 @@ def test_what_the_router_is_told_is_checked_at_once(wrong: Any) -> None:
 
 
 async def test_a_list_is_paged_newest_first() -> None:
-    async with served(Emulator(creates_per_minute=60)) as (_, browser, _):
+    async with served(short(creates_per_minute=60)) as (_, browser, _):
         for number in range(5):
             await ask(browser, f"k{number}")
         keys, url = [], "/tracks?limit=2"

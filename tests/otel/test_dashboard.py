@@ -13,9 +13,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY, generate_latest
 
 from finetuning_async import SubmissionUnknownError
-from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.emulator import Fault
 from finetuning_async.otel import OpenTelemetry
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 from tests.otel._creates import CREATE, complete_one_and_fail_one
 
 
@@ -33,7 +33,7 @@ async def _exported() -> dict[str, set[str]]:
     provider = MeterProvider([PrometheusMetricReader()])
     try:
         callback = OpenTelemetry(meter_provider=provider)
-        async with emulated(Emulator(queue_size=1), on_event=callback) as (
+        async with emulated(short(queue_size=1), on_event=callback) as (
             emulator,
             client,
         ):

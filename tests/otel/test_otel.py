@@ -29,7 +29,7 @@ from finetuning_async import (
 from finetuning_async._event_hook import Hook, TakesOperations
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.otel import OpenTelemetry
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 from tests._secret_canary import HOOK, KEY, assert_clean
 from tests.otel._creates import CREATE, REFUSAL, complete_one_and_fail_one
 
@@ -98,7 +98,7 @@ async def traced(
     telemetry: Telemetry, emulator: Emulator | None = None
 ) -> AsyncGenerator[tuple[Emulator, AsyncClient]]:
     """A client whose requests are also traced by the instrumentation of httpx."""
-    async with emulator or Emulator() as service:
+    async with emulator or short() as service:
         async with httpx.AsyncClient(transport=service.transport()) as http:
             HTTPXClientInstrumentor.instrument_client(
                 http, tracer_provider=telemetry.tracers
@@ -154,7 +154,7 @@ async def test_spans_nest_as_calls_do_and_requests_are_traced_once(
 
 async def test_each_of_many_tracks_has_its_own_spans() -> None:
     telemetry = Telemetry()
-    async with emulated(Emulator(queue_size=5), on_event=telemetry.callback) as (
+    async with emulated(short(queue_size=5), on_event=telemetry.callback) as (
         _,
         client,
     ):
@@ -212,7 +212,7 @@ async def test_a_cancelled_call_ends_its_spans_without_an_error() -> None:
 
 async def test_a_delay_is_an_event_of_the_delayed_call() -> None:
     telemetry = Telemetry()
-    async with emulated(Emulator(queue_size=1), on_event=telemetry.callback) as (
+    async with emulated(short(queue_size=1), on_event=telemetry.callback) as (
         emulator,
         client,
     ):
@@ -237,7 +237,7 @@ async def test_a_delay_is_an_event_of_the_delayed_call() -> None:
 
 async def test_metrics_count_refusals_waits_ends_and_credits() -> None:
     telemetry = Telemetry()
-    async with emulated(Emulator(queue_size=1), on_event=telemetry.callback) as (
+    async with emulated(short(queue_size=1), on_event=telemetry.callback) as (
         emulator,
         client,
     ):

@@ -22,7 +22,7 @@ from finetuning_async import (
     WaitTimeoutError,
 )
 from finetuning_async.emulator import Emulator, Fault
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 from tests._scripted_service import assert_nothing_left
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ async def test_every_request_gives_one_outcome_as_it_ends() -> None:
 
 
 async def test_requests_are_submitted_in_their_order() -> None:
-    async with emulated(Emulator(queue_size=50)) as (emulator, client):
+    async with emulated(short(queue_size=50)) as (emulator, client):
         await all_of(client, songs(12))
         prompts = [track.prompt for track in emulator.tracks.values()]
         assert prompts == [f"song {n}" for n in range(12)]
@@ -101,7 +101,7 @@ async def test_an_async_source_is_read_and_closed() -> None:
         finally:
             closed = True
 
-    async with emulated(Emulator(queue_size=9)) as (_, client):
+    async with emulated(short(queue_size=9)) as (_, client):
         async with client.generate_many(source()) as outcomes:
             assert (await anext(outcomes)).error is None
         assert closed
@@ -120,7 +120,7 @@ async def test_requests_of_different_kinds_are_accepted() -> None:
 
 
 async def test_one_failure_does_not_stop_the_others() -> None:
-    async with emulated(Emulator(queue_size=20)) as (emulator, client):
+    async with emulated(short(queue_size=20)) as (emulator, client):
         emulator.add_fault(Fault("fail", method="POST", skip=1))
         emulator.add_fault(Fault("stick", method="POST", skip=1))
         requests = [*songs(5), GenerationRequest("bad", duration=5000)]
@@ -144,7 +144,7 @@ async def test_one_failure_does_not_stop_the_others() -> None:
 
 
 async def test_left_early_it_sends_nothing_more_and_lists_pending_ids() -> None:
-    async with emulated(Emulator(queue_size=50)) as (emulator, client):
+    async with emulated(short(queue_size=50)) as (emulator, client):
         async with client.generate_many(songs(40)) as outcomes:
             first = await anext(outcomes)
         assert first.generation is not None
@@ -158,7 +158,7 @@ async def test_left_early_it_sends_nothing_more_and_lists_pending_ids() -> None:
 
 
 async def test_left_during_a_create_its_id_is_kept() -> None:
-    async with emulated(Emulator(latency=(1.0, 1.0))) as (emulator, client):
+    async with emulated(short(latency=(1.0, 1.0))) as (emulator, client):
         with anyio.move_on_after(2.5):  # a second round trip has begun
             async with client.generate_many(songs(9)) as outcomes:
                 await anext(outcomes)
@@ -204,7 +204,7 @@ async def test_a_create_in_doubt_stays_listed_after_its_outcome_was_yielded() ->
 async def test_a_timeout_of_asyncio_ends_the_block() -> None:
     if sniffio.current_async_library() != "asyncio":
         pytest.skip("trio has no cancellation but its scopes")
-    async with emulated(Emulator(queue_size=50)) as (emulator, client):
+    async with emulated(short(queue_size=50)) as (emulator, client):
         many = client.generate_many(songs(40))
         with pytest.raises(TimeoutError):  # noqa: PT012 - the block is what is tested
             async with asyncio.timeout(10), many as outcomes:
@@ -250,7 +250,7 @@ async def test_no_requests_give_no_outcomes() -> None:
 
 
 async def test_callbacks_are_called_for_every_track() -> None:
-    async with emulated(Emulator(pending_time=(5.0, 5.0))) as (_, client):
+    async with emulated(short(pending_time=(5.0, 5.0))) as (_, client):
         accepted: list[str] = []
         states: list[str] = []
 
@@ -268,7 +268,7 @@ async def test_callbacks_are_called_for_every_track() -> None:
 
 
 async def test_a_slow_consumer_does_not_delay_creates() -> None:
-    async with emulated(Emulator(queue_size=50)) as (emulator, client):
+    async with emulated(short(queue_size=50)) as (emulator, client):
         async with client.generate_many(songs(30)) as outcomes:
             await anext(outcomes)
             await anyio.sleep(300)

@@ -23,7 +23,7 @@ from finetuning_async import (
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal import Delete, Held, Lost, Sending
 from tests._client_journals import MemoryJournal, open_journal
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 
 if TYPE_CHECKING:
     from finetuning_async import AsyncClient
@@ -66,7 +66,7 @@ async def test_a_resumed_wait_times_out_and_may_be_resumed_again() -> None:
 
 async def test_a_resumed_create_that_runs_out_of_time_stays_for_the_next_call() -> None:
     journal = MemoryJournal()
-    emulator = Emulator(creates_per_minute=1)
+    emulator = short(creates_per_minute=1)
     async with emulated(emulator, journal=journal) as (_, client):
         await client.generations.create("first")
         journal.leave(RAIN)
@@ -193,7 +193,7 @@ async def test_a_resumed_create_that_is_refused_is_an_outcome_and_not_kept() -> 
 
 async def test_leaving_the_block_leaves_the_rest_in_the_journal() -> None:
     journal = MemoryJournal()
-    emulator = Emulator(creates_per_minute=1)
+    emulator = short(creates_per_minute=1)
     async with emulated(emulator, journal=journal) as (_, client):
         await open_journal(client)
         for number in range(8):

@@ -18,9 +18,9 @@ from finetuning_async import (
     InvalidRequestError,
 )
 from finetuning_async.batch import Batch
-from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.emulator import Fault
 from tests._cancellations import STEP_CANCELLERS, StepCanceller, cancel_at_step
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 
 CREATE = "/v1/generations"
 
@@ -95,7 +95,7 @@ async def test_what_was_not_charged_is_returned(fault: Fault) -> None:
 
 async def test_what_waits_is_reserved_and_returned_if_it_gives_up() -> None:
     budget = Budget(11)
-    async with emulated(Emulator(queue_size=100), budget=budget) as (_, client):
+    async with emulated(short(queue_size=100), budget=budget) as (_, client):
         for _ in range(10):
             await client.generations.create("before")
         async with anyio.create_task_group() as tasks:
@@ -218,7 +218,7 @@ def test_threads_and_loops_share_one_budget() -> None:
     budget, refused = Budget(5), []
 
     async def create() -> None:
-        async with Emulator(queue_size=100) as service:
+        async with short(queue_size=100) as service:
             async with (
                 httpx.AsyncClient(transport=service.transport()) as http,
                 AsyncClient(
@@ -245,7 +245,7 @@ def test_threads_and_loops_share_one_budget() -> None:
 async def test_a_batch_keeps_to_the_budget_of_its_client(tmp_path: Any) -> None:
     from finetuning_async import GenerationRequest
 
-    async with emulated(Emulator(audio=b"ID3"), budget=Budget(3)) as (emulator, client):
+    async with emulated(short(audio=b"ID3"), budget=Budget(3)) as (emulator, client):
         async with Batch(client, tmp_path) as batch:
             await batch.add([GenerationRequest(f"rain {n}") for n in range(5)])
             items = [item async for item in batch.run()]

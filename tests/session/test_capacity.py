@@ -9,11 +9,11 @@ import pytest
 
 from finetuning_async import CapacityError, InvalidRequestError, RateLimits
 from finetuning_async.emulator import Emulator
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 
 
 async def test_a_create_that_would_wait_too_long_is_refused_at_once() -> None:
-    async with emulated(Emulator(queue_size=100)) as (emulator, client):
+    async with emulated(short(queue_size=100)) as (emulator, client):
         for _ in range(10):
             await client.generations.create("before")
         began, sent = anyio.current_time(), emulator.count()
@@ -26,7 +26,7 @@ async def test_a_create_that_would_wait_too_long_is_refused_at_once() -> None:
 
 
 async def test_after_retry_after_the_same_call_is_let_in() -> None:
-    async with emulated(Emulator(queue_size=100)) as (_, client):
+    async with emulated(short(queue_size=100)) as (_, client):
         for _ in range(10):
             await client.generations.create("before")
         with pytest.raises(CapacityError) as caught:
@@ -50,7 +50,7 @@ async def test_a_place_in_a_full_queue_counts_as_well() -> None:
 
 
 async def test_a_refused_create_leaves_the_line_to_others() -> None:
-    async with emulated(Emulator(queue_size=100)) as (_, client):
+    async with emulated(short(queue_size=100)) as (_, client):
         async with anyio.create_task_group() as tasks:
             for _ in range(11):
                 tasks.start_soon(client.generations.create, "before")
@@ -68,7 +68,7 @@ async def test_max_wait_must_be_a_number_of_seconds(wrong: Any) -> None:
 
 
 async def test_priority_and_share_of_a_call_count_before_those_of_the_client() -> None:
-    async with emulated(Emulator(queue_size=100), priority="low") as (service, client):
+    async with emulated(short(queue_size=100), priority="low") as (service, client):
         async with anyio.create_task_group() as tasks:
             for _ in range(10):
                 await client.generations.create("before")

@@ -16,7 +16,7 @@ from finetuning_async import (
     InvalidRequestError,
     SubmissionUnknownError,
 )
-from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.emulator import Fault
 from finetuning_async.journal import (
     Accepted,
     Held,
@@ -26,7 +26,7 @@ from finetuning_async.journal import (
 )
 from finetuning_async.journal._store import MemoryStore
 from tests._client_journals import MemoryJournal, open_journal
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,7 +104,7 @@ async def test_entries_of_a_state_that_there_is_not_are_refused(state: Any) -> N
 async def test_what_is_added_is_sent_by_resume_and_paid_once() -> None:
     places: list[int] = []
     states: list[str] = []
-    service = Emulator(queue_size=100)  # so that the rate limit is waited for
+    service = short(queue_size=100)  # so that the rate limit is waited for
     async with emulated(service, journal=MemoryJournal()) as (emulator, client):
         for _ in "12":  # the second changes nothing
             entry = await client.journal.add(RAIN, share="ann")
@@ -182,7 +182,7 @@ async def test_what_is_forgotten_is_made_anew_and_paid_again() -> None:
 
 async def test_what_is_being_created_cannot_be_forgotten() -> None:
     journal = MemoryJournal()
-    async with emulated(Emulator(latency=(1, 1)), journal=journal) as (_, client):
+    async with emulated(short(latency=(1, 1)), journal=journal) as (_, client):
         await open_journal(client)
         async with anyio.create_task_group() as group:
             group.start_soon(

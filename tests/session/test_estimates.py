@@ -15,7 +15,7 @@ from finetuning_async import (
     RateLimits,
 )
 from finetuning_async.emulator import Emulator
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 
 if TYPE_CHECKING:
     from finetuning_async import AsyncClient, Progress
@@ -43,7 +43,7 @@ async def test_a_batch_knows_when_it_will_be_done_with_a_stated_queue() -> None:
 
 
 async def test_those_of_higher_priority_count_and_those_of_lower_do_not() -> None:
-    async with emulated(Emulator(queue_size=100)) as (_, client):
+    async with emulated(short(queue_size=100)) as (_, client):
         low = client.with_options(priority="low")
         async with anyio.create_task_group() as tasks:
             for _ in range(10):

@@ -26,7 +26,7 @@ from finetuning_async.journal._state_machine import Accepted, Held, Lost, Sendin
 from finetuning_async.journal._store import MemoryStore
 from tests._cancellations import StepCanceller, cancel_at_step
 from tests._client_journals import MemoryJournal, open_journal
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -78,7 +78,7 @@ async def test_a_budget_holds_across_restarts(tmp_path: Path) -> None:
 async def test_two_processes_never_share_the_last_credit(tmp_path: Path) -> None:
     path, refused = tmp_path / "tracks.db", []
     options: dict[str, Any] = {"journal": path, "budget": Budget(5)}
-    service = Emulator(queue_size=100)
+    service = short(queue_size=100)
     async with emulated(service, **options) as (emulator, one):
         async with another(emulator, journal=path, budget=Budget(5)) as two:
 
@@ -110,7 +110,7 @@ async def test_what_was_not_charged_is_returned(key: str | None) -> None:
 
 
 async def test_what_waits_is_reserved_for_others_too_and_returned() -> None:
-    journal, service = MemoryJournal(), Emulator(queue_size=100)
+    journal, service = MemoryJournal(), short(queue_size=100)
     async with emulated(service, journal=journal) as (emulator, client):
         for _ in range(10):
             await client.generations.create("before")
@@ -229,7 +229,7 @@ async def test_a_credit_is_free_again_after_the_period_also_after_a_restart() ->
 
 async def test_a_batch_counts_in_the_journal_of_its_client(tmp_path: Path) -> None:
     path = tmp_path / "tracks.db"
-    service = Emulator(audio=b"ID3", queue_size=100)
+    service = short(audio=b"ID3", queue_size=100)
     async with emulated(service, journal=path, budget=Budget(4)) as (emulator, client):
         await client.generations.create("before")
         async with Batch(client, tmp_path / "album") as batch:
@@ -251,7 +251,7 @@ async def test_a_worker_gives_items_back_that_the_budget_does_not_allow(
 ) -> None:
     journal = BatchJournal(tmp_path / "items.db")
     options: dict[str, Any] = {"journal": tmp_path / "tracks.db", "budget": Budget(1)}
-    async with emulated(Emulator(audio=b"ID3"), **options) as (emulator, client):
+    async with emulated(short(audio=b"ID3"), **options) as (emulator, client):
         numbers = await journal.add("a", [GenerationRequest(f"r {n}") for n in "12"])
         worker = Worker(client, journal)
         states = [await worker.process_item(number) for number in numbers]
@@ -263,7 +263,7 @@ async def test_a_worker_gives_items_back_that_the_budget_does_not_allow(
 
 async def test_a_batch_in_doubt_stays_counted(tmp_path: Path) -> None:
     options: dict[str, Any] = {"journal": tmp_path / "tracks.db", "budget": Budget(1)}
-    async with emulated(Emulator(audio=b"ID3"), **options) as (emulator, client):
+    async with emulated(short(audio=b"ID3"), **options) as (emulator, client):
         emulator.add_fault(Fault("lost_after_commit", CREATE, method="POST"))
         async with Batch(client, tmp_path / "album") as batch:
             await batch.add([GenerationRequest("rain")])

@@ -53,7 +53,7 @@ from tests._cancellations import (
     run_loop,
 )
 from tests._client_journals import MemoryJournal, open_journal
-from tests._emulated_client import SHORT, emulated
+from tests._emulated_client import SHORT, emulated, short
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -105,7 +105,7 @@ async def test_each_kind_of_create_takes_a_key() -> None:
 
 
 async def test_calls_with_one_key_at_once_get_one_track() -> None:
-    async with emulated(Emulator(latency=(0.2, 0.2)), journal=MemoryJournal()) as (
+    async with emulated(short(latency=(0.2, 0.2)), journal=MemoryJournal()) as (
         emulator,
         client,
     ):
@@ -251,7 +251,7 @@ async def test_a_create_that_times_out_before_its_permit_leaves_nothing_behind()
     None
 ):
     journal = MemoryJournal()
-    async with emulated(Emulator(creates_per_minute=1), journal=journal) as (
+    async with emulated(short(creates_per_minute=1), journal=journal) as (
         emulator,
         client,
     ):
@@ -265,7 +265,7 @@ async def test_a_create_that_times_out_before_its_permit_leaves_nothing_behind()
 
 
 async def test_the_timeout_of_a_joined_call_is_its_own() -> None:
-    emulator = Emulator(latency=(2, 2))
+    emulator = short(latency=(2, 2))
     async with emulated(emulator, journal=MemoryJournal()) as (_, client):
         await client.generations.create("before")
         errors: list[APITimeoutError] = []
@@ -293,7 +293,7 @@ async def test_the_timeout_of_a_joined_call_is_its_own() -> None:
 
 
 async def test_a_cancelled_creator_hands_over_to_a_joined_call() -> None:
-    emulator = Emulator(creates_per_minute=1)
+    emulator = short(creates_per_minute=1)
     async with emulated(emulator, journal=MemoryJournal()) as (_, client):
         await client.generations.create("first")
         tracks: list[Generation] = []
@@ -411,7 +411,7 @@ class CutTitles(httpx.AsyncBaseTransport):
 async def test_a_track_with_a_text_that_utf_8_cannot_encode_is_recorded(
     tmp_path: Path,
 ) -> None:
-    async with Emulator() as emulator:
+    async with short() as emulator:
         transport = CutTitles(emulator.transport())
         async with (
             httpx.AsyncClient(transport=transport) as http,
@@ -1119,7 +1119,7 @@ async def check_paid_once(
 
 async def test_closing_the_client_ends_keyed_creates_and_pays_none_twice() -> None:
     journal = MemoryJournal()
-    emulator = Emulator(creates_per_minute=1, latency=(0.2, 0.2))
+    emulator = short(creates_per_minute=1, latency=(0.2, 0.2))
     async with emulated(emulator, journal=journal) as (_, client):
         errors: list[Exception] = []
 

@@ -12,7 +12,7 @@ import pytest
 
 from finetuning_async import CapacityError, RateLimits
 from finetuning_async.emulator import Emulator, Fault
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -54,7 +54,7 @@ async def waiting(
     service: Emulator | None = None, used: int = 10, **options: Any
 ) -> AsyncGenerator[Waiting]:
     """A client of which the first creates have used permits."""
-    service = service or Emulator(queue_size=1000)
+    service = service or short(queue_size=1000)
     async with emulated(service, **options) as (emulator, client):
         for _ in range(used):
             await client.generations.create("before")

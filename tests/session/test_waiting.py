@@ -11,7 +11,7 @@ import pytest
 
 from finetuning_async import CreateWaiting, LocalRateLimiter, RateLimits
 from finetuning_async.emulator import Emulator, Fault
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 
 if TYPE_CHECKING:
     from finetuning_async import Event
@@ -22,7 +22,7 @@ async def test_a_waiting_create_reports_its_place_and_its_start(
 ) -> None:
     caplog.set_level(logging.INFO, "finetuning_async")
     reports: list[CreateWaiting] = []
-    async with emulated(Emulator(queue_size=100)) as (_, client):
+    async with emulated(short(queue_size=100)) as (_, client):
         async with anyio.create_task_group() as tasks:
             for _ in range(15):
                 tasks.start_soon(client.generations.create, "before")
@@ -81,7 +81,7 @@ async def test_of_hundreds_that_wait_each_reports_its_own_place() -> None:
         if isinstance(event, CreateWaiting):
             places.append(event.position)
 
-    async with emulated(Emulator(queue_size=10**5), on_event=note) as (_, client):
+    async with emulated(short(queue_size=10**5), on_event=note) as (_, client):
         for _ in range(10):
             await client.generations.create("before")
         async with anyio.create_task_group() as tasks:
@@ -103,7 +103,7 @@ async def test_a_callback_that_fails_ends_no_wait() -> None:
     def fails(_: CreateWaiting) -> None:
         raise RuntimeError("of the caller")
 
-    async with emulated(Emulator(queue_size=100)) as (emulator, client):
+    async with emulated(short(queue_size=100)) as (emulator, client):
         for _ in range(10):
             await client.generations.create("before")
         await client.generate("mine", on_waiting=fails)
@@ -118,7 +118,7 @@ class Broken(LocalRateLimiter):
 async def test_a_limiter_that_fails_while_a_create_reports_ends_no_wait(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    service = Emulator(queue_size=100)
+    service = short(queue_size=100)
     async with emulated(service, rate_limiter=Broken()) as (emulator, client):
         for _ in range(10):
             await client.generations.create("before")
@@ -128,7 +128,7 @@ async def test_a_limiter_that_fails_while_a_create_reports_ends_no_wait(
 
 
 async def test_a_create_cancelled_while_it_reports_loses_no_permit() -> None:
-    async with emulated(Emulator(queue_size=100)) as (_, client):
+    async with emulated(short(queue_size=100)) as (_, client):
         for _ in range(9):
             await client.generations.create("before")
         for delay in (0.0, 1e-6, 1e-4):

@@ -19,7 +19,7 @@ from finetuning_async import (
     WaitTimeoutError,
 )
 from finetuning_async.emulator import Emulator
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 from tests._scripted_service import (
     assert_nothing_left,
     refusal,
@@ -49,7 +49,7 @@ async def test_a_wait_returns_a_failed_track_with_its_message() -> None:
 
 
 async def test_a_wait_raises_for_a_failed_track_if_asked() -> None:
-    async with emulated(Emulator(failure_rate=1.0)) as (_, client):
+    async with emulated(short(failure_rate=1.0)) as (_, client):
         accepted = await client.generations.create("rain")
         with pytest.raises(GenerationFailedError) as caught:
             await client.wait_for_completion(accepted, raise_on_failure=True)
@@ -57,13 +57,13 @@ async def test_a_wait_raises_for_a_failed_track_if_asked() -> None:
 
 
 async def test_generate_returns_a_failed_track_if_asked() -> None:
-    async with emulated(Emulator(failure_rate=1.0)) as (_, client):
+    async with emulated(short(failure_rate=1.0)) as (_, client):
         track = await client.generate("rain", raise_on_failure=False)
     assert (track.status, track.audio_url) == ("failed", None)
 
 
 async def test_generate_raises_for_a_failed_track() -> None:
-    async with emulated(Emulator(failure_rate=1.0)) as (_, client):
+    async with emulated(short(failure_rate=1.0)) as (_, client):
         with pytest.raises(GenerationFailedError) as caught:
             await client.generate("x", duration=5)
         assert caught.value.generation.error_message == "renderer ran out of time"
@@ -80,7 +80,7 @@ async def test_a_final_track_is_returned_without_a_read() -> None:
 
 
 async def test_updates_come_on_change_in_order_and_the_final_one_last() -> None:
-    async with emulated(Emulator(pending_time=(10.0, 10.0))) as (_, client):
+    async with emulated(short(pending_time=(10.0, 10.0))) as (_, client):
         accepted = await client.generations.create("x", duration=5)
         updates: list[str] = []
         seen: list[str] = []

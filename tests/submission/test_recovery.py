@@ -19,7 +19,7 @@ from finetuning_async import (
 )
 from finetuning_async._api._requests import InstrumentalRequest, SoundEffectRequest
 from finetuning_async.emulator import Emulator, Fault
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 
 if TYPE_CHECKING:
     from finetuning_async._session._session import Session
@@ -49,7 +49,7 @@ async def test_a_late_commit_is_found_within_the_settle_time(seconds: float) -> 
 
 @pytest.mark.parametrize("lag", [1, 10, 29])
 async def test_a_stale_list_is_waited_for(lag: float) -> None:
-    async with emulated(Emulator(latency=(0.2, 0.2))) as (emulator, client):
+    async with emulated(short(latency=(0.2, 0.2))) as (emulator, client):
         emulator.add_fault(post("lost_after_commit"))
         made: list[Generation] = []
 
@@ -172,7 +172,7 @@ def _forget_claims(client: AsyncClient) -> None:
 @pytest.mark.parametrize("lost", list(itertools.product([True, False], repeat=2)))
 async def test_two_lost_creates_do_not_adopt_one_track(lost: tuple[bool, bool]) -> None:
     """Each was committed or not; random seeds distinguish them."""
-    async with emulated(Emulator(latency=(0.1, 0.1))) as (emulator, client):
+    async with emulated(short(latency=(0.1, 0.1))) as (emulator, client):
         for committed in lost:
             kind = "lost_after_commit" if committed else "lost_before_commit"
             emulator.add_fault(post(kind))
@@ -187,7 +187,7 @@ async def test_two_lost_creates_do_not_adopt_one_track(lost: tuple[bool, bool]) 
 async def test_look_alikes_with_the_callers_seed_run_one_at_a_time(
     lost: tuple[bool, bool],
 ) -> None:
-    async with emulated(Emulator(latency=(0.1, 0.1))) as (emulator, client):
+    async with emulated(short(latency=(0.1, 0.1))) as (emulator, client):
         for committed in lost:
             kind = "lost_after_commit" if committed else "lost_before_commit"
             emulator.add_fault(post(kind))
@@ -204,7 +204,7 @@ async def test_look_alikes_with_the_callers_seed_run_one_at_a_time(
 async def test_two_prompts_with_one_seed_are_distinguished_or_not_adopted(
     *, rewrite: bool, apart: float
 ) -> None:
-    service = Emulator(latency=(0.1, 0.1), rewrite_prompts=rewrite)
+    service = short(latency=(0.1, 0.1), rewrite_prompts=rewrite)
     async with emulated(service) as (emulator, client):
         emulator.add_fault(post("lost_before_commit"))
         emulator.add_fault(post("lost_after_commit"))
@@ -219,7 +219,7 @@ async def test_two_prompts_with_one_seed_are_distinguished_or_not_adopted(
 
 
 async def test_a_prompt_that_is_a_prefix_of_anothers_is_distinguished() -> None:
-    async with emulated(Emulator(latency=(0.1, 0.1))) as (emulator, client):
+    async with emulated(short(latency=(0.1, 0.1))) as (emulator, client):
         emulator.add_fault(post("lost_before_commit"))
         emulator.add_fault(post("lost_after_commit"))
         found, unknown = await _both(client, ("rain", 7), ("rain and wind", 7))
@@ -249,7 +249,7 @@ async def _both(
 
 @pytest.mark.parametrize("seed", [None, 7])
 async def test_a_rewritten_prompt_does_not_hide_a_track(seed: int | None) -> None:
-    async with emulated(Emulator(rewrite_prompts=True)) as (emulator, client):
+    async with emulated(short(rewrite_prompts=True)) as (emulator, client):
         emulator.add_fault(post("lost_after_commit"))
         track = await client.generations.create("x", seed=seed)
         assert list(emulator.tracks) == [track.id]
@@ -259,7 +259,7 @@ async def test_a_rewritten_prompt_does_not_hide_a_track(seed: int | None) -> Non
 async def test_without_echoed_seeds_nothing_is_adopted_and_one_warning_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with emulated(Emulator(ignore_seeds=True)) as (emulator, client):
+    async with emulated(short(ignore_seeds=True)) as (emulator, client):
         await client.generations.create("first")
         await client.generations.create("second")
         emulator.add_fault(post("lost_after_commit"))
@@ -275,7 +275,7 @@ async def test_without_echoed_seeds_nothing_is_adopted_and_one_warning_is_logged
 
 
 async def test_without_echoed_seeds_absence_is_not_proved() -> None:
-    async with emulated(Emulator(ignore_seeds=True)) as (emulator, client):
+    async with emulated(short(ignore_seeds=True)) as (emulator, client):
         await client.generations.create("first")
         emulator.add_fault(post("lost_before_commit"))
         with pytest.raises(SubmissionUnknownError):
@@ -387,7 +387,7 @@ async def _submit(client: AsyncClient, request: Any, **options: Any) -> Any:
 
 
 async def test_a_found_track_is_in_flight_like_any_other() -> None:
-    async with emulated(Emulator(queue_size=1)) as (emulator, client):
+    async with emulated(short(queue_size=1)) as (emulator, client):
         emulator.add_fault(post("lost_after_commit"))
         track = await client.generations.create("x")
         inflight = client._session().account.inflight
@@ -398,7 +398,7 @@ async def test_a_found_track_is_in_flight_like_any_other() -> None:
 
 
 async def test_a_list_longer_than_a_page_is_read_back_to_the_create() -> None:
-    service = Emulator(creates_per_minute=1000, queue_size=1000, reads_per_minute=600)
+    service = short(creates_per_minute=1000, queue_size=1000, reads_per_minute=600)
     async with emulated(service) as (emulator, client):
         emulator.add_fault(post("late_commit", seconds=6, skip=0))
         found: list[Generation] = []
