@@ -127,4 +127,10 @@ EQUIVALENTS: Final = (
         "if took > WORTH_A_LINE:",
         "A wait is logged that is a microsecond shorter or longer.",
     ),
+    Equivalent(
+        "_api/_validation.py",
+        "if type(value) is int or type(value) is float:",
+        "if (type(value) is int and type(value) is float):",
+        "What follows returns the same for them, later.",
+    ),
 )
