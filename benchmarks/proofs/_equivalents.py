@@ -133,4 +133,16 @@ EQUIVALENTS: Final = (
         "if (type(value) is int and type(value) is float):",
         "What follows returns the same for them, later.",
     ),
+    Equivalent(
+        "_submission/_recovery.py",
+        "while self._seconds_since_lost() < GIVE_UP_AFTER:",
+        "while self._seconds_since_lost() <= GIVE_UP_AFTER:",
+        "A search ends a microsecond sooner or later.",
+    ),
+    Equivalent(
+        "_submission/_recovery.py",
+        "i for i, c in claims.items() if c.sent_at < sent and c.seed is not None",
+        "i for i, c in claims.items() if c.sent_at <= sent and c.seed is not None",
+        "No two creates leave in one microsecond: each takes its permit after another.",
+    ),
 )
