@@ -336,8 +336,7 @@ async def test_an_end_is_noticed_no_later_than_its_track_has_been_watched(
     harness = DispatchHarness()
     harness.set_clock()
     await anyio.sleep(10)
-    track, watcher = harness.watch("a")
-    watcher.pipeline.hook = seen.append
+    track, _ = harness.watch("a", seen.append)
     await anyio.sleep(5)
     harness.get(track, row("a", "completed", completedAt=at(ended_at)))
     (ended,) = seen
