@@ -175,4 +175,10 @@ EQUIVALENTS: Final = (
         "has_one = permit < anyio.current_time() + OVERTIME",
         "A free permit is free already; none is due in that very microsecond.",
     ),
+    Equivalent(
+        "journal/_sqlite_store.py",
+        "return bool(rows) and now < float(rows[0][0]) <= now + LONGEST_LEASE",
+        "return bool(rows) and now <= float(rows[0][0]) <= now + LONGEST_LEASE",
+        "A lease ends a microsecond sooner or later.",
+    ),
 )
