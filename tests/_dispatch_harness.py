@@ -21,6 +21,9 @@ from finetuning_async._polling._waiters import Watcher
 from finetuning_async._polling._watch_list import Watched, WatchList
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finetuning_async import Event
     from finetuning_async._types import Family, Kind
 
 EPOCH = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -60,8 +63,10 @@ class DispatchHarness:
         entry = TrackInProgress(kind=kind, accepted_at=now, duration=None)
         self.inflight.tracks[track_id] = entry
 
-    def watch(self, track_id: str) -> tuple[Watched, Watcher]:
-        pipeline = cast("Any", SimpleNamespace(hook=None))
+    def watch(
+        self, track_id: str, on_event: Callable[[Event], None] | None = None
+    ) -> tuple[Watched, Watcher]:
+        pipeline = cast("Any", SimpleNamespace(hook=on_event))
         watcher = Watcher(pipeline, track_id, None)
         return self.watch_list.add(watcher, "music", anyio.current_time()), watcher
 

@@ -33,7 +33,13 @@ BESIDE: Final = {
         "test_waiting",
     },
     "pacing": {"test_estimates", "test_load"},
-    "journal": {"test_pure_parts", "test_journal_budgets", "test_keyed_creates"},
+    "journal": {
+        "test_accounts",
+        "test_input",
+        "test_journal_budgets",
+        "test_keyed_creates",
+        "test_pure_parts",
+    },
 }
 """Files of tests in other folders that are about a wing."""
 

@@ -245,4 +245,58 @@ EQUIVALENTS: Final = (
         "if loop_time - now < self.offset or not self.handle.has_jumped(loop_time):",
         "The longer test, which is then made more often, says the same.",
     ),
+    Equivalent(
+        "_api/_validation.py",
+        "if type(value) is int or type(value) is float:",
+        "if (type(value) is int and type(value) is float):",
+        "What follows returns the same for them, later.",
+    ),
+    Equivalent(
+        "_submission/_recovery.py",
+        "while self._seconds_since_lost() < GIVE_UP_AFTER:",
+        "while self._seconds_since_lost() <= GIVE_UP_AFTER:",
+        "A search ends a microsecond sooner or later.",
+    ),
+    Equivalent(
+        "_submission/_recovery.py",
+        "i for i, c in claims.items() if c.sent_at < sent and c.seed is not None",
+        "i for i, c in claims.items() if c.sent_at <= sent and c.seed is not None",
+        "No two creates leave in one microsecond: each takes its permit after another.",
+    ),
+    Equivalent(
+        "_submission/_submitter.py",
+        "if submission.gate is None or submission.attempts > 1:",
+        "if submission.gate is None or submission.attempts > 2:",
+        "As above: the longer way takes a permit that is free at once, too.",
+    ),
+    Equivalent(
+        "journal/_sqlite_file.py",
+        "if time.monotonic() > until:",
+        "if time.monotonic() >= until:",
+        "Half a minute ends a nanosecond sooner or later.",
+    ),
+    Equivalent(
+        "_polling/_failure_tracker.py",
+        "is_long = now >= self._unclear_since + BELIEVED_AFTER",
+        "is_long = now > self._unclear_since + BELIEVED_AFTER",
+        "A wait ends with the refusal after, if it is a microsecond too soon.",
+    ),
+    Equivalent(
+        "_polling/_poller.py",
+        "hangs = driver.ready and now > read.sent_at + HANGS_AFTER",
+        "hangs = driver.ready and now >= read.sent_at + HANGS_AFTER",
+        "A read hangs from one microsecond to the next.",
+    ),
+    Equivalent(
+        "_polling/_poller.py",
+        "has_one = permit <= anyio.current_time() + OVERTIME",
+        "has_one = permit < anyio.current_time() + OVERTIME",
+        "A free permit is free already; none is due in that very microsecond.",
+    ),
+    Equivalent(
+        "journal/_sqlite_store.py",
+        "return bool(rows) and now < float(rows[0][0]) <= now + LONGEST_LEASE",
+        "return bool(rows) and now <= float(rows[0][0]) <= now + LONGEST_LEASE",
+        "A lease ends a microsecond sooner or later.",
+    ),
 )

@@ -100,6 +100,9 @@ INVALID: list[tuple[Any, str, list[Any]]] = [
     (EFFECT, "duration", [0.99, 8.01, "2", *ODD_VALUES]),
     (EFFECT, "enhance", [None, 0, "false"]),
     (EFFECT, "webhook", ["http://me.example/"]),
+    (MUSIC, "idempotency_key", ["", "k" * 256, "a\0b", "\ud800", 7]),
+    (MUSIC, "priority", ["urgent", "", 1, []]),
+    (MUSIC, "share", ["", "s" * 256, 7]),
 ]
 
 
@@ -124,6 +127,23 @@ def test_documented_values_are_valid_and_sent(cls: Any, field: str, value: Any) 
     body = request.to_body()
     assert json.loads(json.dumps(body, allow_nan=False)) == body
     assert (field in body) is (value is not None)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("idempotency_key", [None, "k", "k" * 255]),
+        ("priority", [None, "high", "normal", "low"]),
+        ("share", [None, "s", "s" * 255]),
+    ],
+)
+def test_what_is_not_about_the_track_is_valid_and_not_sent(
+    field: str, values: list[Any]
+) -> None:
+    for value in values:
+        request = build(MUSIC, field, value)
+        request.validate()
+        assert request.to_body() == MUSIC("lofi").to_body()
 
 
 @pytest.mark.parametrize(("cls", "field", "value"), cases(INVALID))

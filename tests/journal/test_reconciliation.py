@@ -161,7 +161,7 @@ async def test_nothing_is_held_while_a_track_of_ours_is_expected_to_end(
         here.store.record(here.store.get(2), running)
         lost_at = now - SETTLE - 60
         here.record(Sending(7, lost_at), Lost(lost_at, "no response"))
-        await here.engine.reconciliation.reconcile(here.item)
+        await here.engine.reconciliation.reconcile()
         assert here.item.entry.state == state
 
 

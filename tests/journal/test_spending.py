@@ -219,6 +219,19 @@ def test_what_is_to_be_sent_is_held_up_by_what_is_spent_only(
     assert store.get(other.seq).entry.state == "planned"
 
 
+def test_a_booking_is_held_up_by_what_is_reserved_while_it_is_reserved_itself(
+    store: JournalStore,
+) -> None:
+    store.beat("h", 60)
+    limits = (CreditLimit(1),)
+    held = Booking(name="b", share=None, holder="h")
+    store.book(Booking(name="a", share=None, holder="h"))
+    with pytest.raises(BudgetExceededError):
+        store.book(held, limits)
+    store.book(attrs.evolve(held, holder=None), limits)
+    assert used(store) == (1, 1)
+
+
 @pytest.mark.parametrize("kind", STORES)
 def test_of_two_processes_one_gets_the_last_credit(
     kind: str, request: pytest.FixtureRequest

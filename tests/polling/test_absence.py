@@ -70,6 +70,9 @@ def test_a_list_is_whole_once_a_page_says_that_it_is_the_last() -> None:
         sweeps.add_page("generations", 0, page("a", "b", more=True), 1.0)[0] == "more"
     )
     assert sweeps.next_offset("generations") == 2
+    again = page("a", "b", more=True)
+    assert sweeps.add_page("generations", 0, again, 1.5)[0] == "more", "another's"
+    assert sweeps.next_offset("generations") == 2
     assert sweeps.add_page("generations", 99, page("x"), 2.0)[0] == "more", "another's"
     assert sweeps.add_page("generations", 2, page("c"), 3.0) == ("whole", 1.0)
     assert sweeps.next_offset("generations") == 0

@@ -8,7 +8,13 @@ from typing import Any
 import anyio
 import pytest
 
-from finetuning_async import BadRequestError, InternalServerError, SoundEffect
+from finetuning_async import (
+    BadRequestError,
+    Event,
+    GenerationEnded,
+    InternalServerError,
+    SoundEffect,
+)
 from finetuning_async._pacing._in_flight import TrackInProgress
 from finetuning_async._polling._dispatch import MAX_PAUSE
 from finetuning_async._polling._read_planner import Read
@@ -317,3 +323,22 @@ async def test_webhooks_arrive_if_all_tracks_with_one_were_announced(
             harness.watch_list.mark_changed(track, now)
         harness.get(track, row(track_id, "completed"))
     assert harness.watch_list.hints.hooks_arrive is (has_webhook and noticed)
+
+
+@pytest.mark.parametrize(
+    ("ended_at", "noticed_after"), [(-100.0, 5.0), (11.0, 5.0), (15.0, 1.0)]
+)
+async def test_an_end_is_noticed_no_later_than_its_track_has_been_watched(
+    ended_at: float, noticed_after: float
+) -> None:
+    """By the service's clock, which is known to a second."""
+    seen: list[Event] = []
+    harness = DispatchHarness()
+    harness.set_clock()
+    await anyio.sleep(10)
+    track, _ = harness.watch("a", seen.append)
+    await anyio.sleep(5)
+    harness.get(track, row("a", "completed", completedAt=at(ended_at)))
+    (ended,) = seen
+    assert isinstance(ended, GenerationEnded)
+    assert ended.noticed_after == pytest.approx(noticed_after, abs=0.01)

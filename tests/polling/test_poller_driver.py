@@ -252,3 +252,16 @@ async def test_after_the_last_waiter_no_loop_is_left(count: int) -> None:
         sent = len(service.log)
         await anyio.sleep(600)
         assert len(service.log) == sent
+
+
+async def test_a_person_who_waits_no_more_costs_no_reads() -> None:
+    reads = []
+    for hurries in (False, True):
+        async with scripted_service() as (service, client):
+            if hurries:
+                with poller_of(client).hurry():
+                    await anyio.sleep(1)
+            service.add("a", 60.0)
+            await client.wait_for_completion("a")
+            reads.append(len(service.log))
+    assert reads[0] == reads[1]
