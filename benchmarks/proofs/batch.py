@@ -9,6 +9,10 @@ it may finish. What is held at the end is released, as a person would after look
     no file is truncated         each is what the service sent
     no track is orphaned         each belongs to an item
 
+The emulator's time runs 60 times as fast, and the client's with it, but for the 30 s
+that a request may take: a create that hangs does so for half an hour of the service's
+time. So more is in doubt at once here than it would be there.
+
 ``python -m benchmarks proofs batch [--kills N] [--items N] [--seed N]``
 """
 

@@ -36,11 +36,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-BASELINE_EVERY: Final = 300.0
-"""Seconds between readings of the credits while nothing is in doubt."""
+BASELINE_EVERY: Final = 1.0
+"""Times `settle` between readings of the credits while nothing is in doubt: 300 s, or
+less with an emulator whose time runs faster."""
 
-FAILURE_AFTER: Final = 20.0
-"""The same once a track has failed since the last one."""
+FAILURE_AFTER: Final = 1 / 15
+"""The same once a track has failed since the last one: 20 s."""
 
 MAX_HELD_AGE: Final = 86_400.0
 """Seconds after which a held create is no longer looked for; lists grow long."""
@@ -133,7 +134,8 @@ class Reconciliation:
         doubt, and later a refund could hide a charge.
         """
         is_behind = self._reconciler.is_behind_failures
-        return age >= (FAILURE_AFTER if is_behind else BASELINE_EVERY)
+        share = FAILURE_AFTER if is_behind else BASELINE_EVERY
+        return age >= share * self._options.settle
 
     async def _advance_baseline(self) -> None:
         reconciler = self._reconciler
