@@ -191,4 +191,46 @@ EQUIVALENTS: Final = (
         "if loop_time - now < self.offset or not self.handle.has_jumped(loop_time):",
         "The longer test, which is then made more often, says the same.",
     ),
+    Equivalent(
+        "_pacing/_wait_queue.py",
+        "if request.max_pause < pause:",
+        "if request.max_pause <= pause:",
+        "It looks again for nothing, and waits on.",
+    ),
+    Equivalent(
+        "_pacing/_wait_queue.py",
+        "request.is_parked = opens_at > soon",
+        "request.is_parked = opens_at >= soon",
+        "In that very moment it looks again at once, and goes.",
+    ),
+    Equivalent(
+        "_downloads/_placement.py",
+        "if written < len(chunk):",
+        "if written <= len(chunk):",
+        "It is at that place already.",
+    ),
+    Equivalent(
+        "_downloads/_atomic_file.py",
+        "if written < size:  # the system may write only a part",
+        "if written <= size:  # the system may write only a part",
+        "Nothing is left then, and nothing is written.",
+    ),
+    Equivalent(
+        "_downloads/_atomic_file.py",
+        "if size and _writev is not None:",
+        "if size and _writev is None:",
+        "The other way to write makes the same file, with more memory.",
+    ),
+    Equivalent(
+        "_downloads/_atomic_file.py",
+        "if size and _writev is not None:",
+        "if (size or _writev is not None):",
+        "To write no chunk is to write nothing.",
+    ),
+    Equivalent(
+        "_downloads/_download.py",
+        "while self.received < goal and len(self.batch) < MAX_CHUNKS:",
+        "while self.received < goal and len(self.batch) <= MAX_CHUNKS:",
+        "The same bytes are written, at most one chunk more at a time.",
+    ),
 )

@@ -17,6 +17,7 @@ from finetuning_async._errors import RateLimitError
 from finetuning_async._pacing._limiter import Limiter, LimiterWithTerms
 from finetuning_async._pacing._limits import RateLimit, RateLimits
 from finetuning_async._pacing._queue_protocols import ANY_REQUEST
+from finetuning_async._pacing._wait_queue import check_pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -326,6 +327,12 @@ async def test_a_pause_that_is_too_long_fails_a_call_far_back_in_the_queue() -> 
         await anyio.sleep(0.1)
         assert failed.is_set()
         group.cancel_scope.cancel()
+
+
+def test_a_pause_as_long_as_a_call_may_wait_is_waited_for() -> None:
+    check_pause("creates", 10.0, 0.0, 10.0)
+    with pytest.raises(RateLimitError, match=r"of 10 s, longer than the 9\.5 s"):
+        check_pause("creates", 10.0, 0.0, 9.5)
 
 
 async def test_a_pause_that_is_too_long_fails_waiting_and_new_calls() -> None:
