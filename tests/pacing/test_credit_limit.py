@@ -106,3 +106,13 @@ def test_a_budget_shows_what_it_is() -> None:
     assert (budget.credits, budget.per) == (5, 3600.0)
     assert (budget.spent, budget.reserved, budget.remaining) == (0, 0, 5)
     assert repr(budget) == "<Budget(5, per=3600) 0 spent>"
+
+
+def test_after_more_was_spent_than_allowed_enough_has_to_count_no_more() -> None:
+    # As after creates whose acceptance was learned late.
+    limit = CreditLimit(2, per=60.0)
+    error = limit.refusal(3, 0, [(0.0, 1), (10.0, 1), (20.0, 1)], now=30.0)
+    assert error.retry_after == 40
+    assert "try again in 40 s" in str(error)
+    assert limit.refusal(2, 1, [(0.0, 2)], now=30.0).retry_after == 30
+    assert limit.refusal(0, 2, [], now=30.0).retry_after == 60
