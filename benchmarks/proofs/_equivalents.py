@@ -233,4 +233,40 @@ EQUIVALENTS: Final = (
         "while self.received < goal and len(self.batch) <= MAX_CHUNKS:",
         "The same bytes are written, at most one chunk more at a time.",
     ),
+    Equivalent(
+        "_coordination/_process_limiter.py",
+        "self.process_budget.taken += 1",
+        "self.process_budget.taken -= 1",
+        "It is only asked whether it has changed.",
+    ),
+    Equivalent(
+        "_coordination/_process_limiter.py",
+        "if head is not None and not (first and goes_before(terms, head)):",
+        "if (head is not None or not (first and goes_before(terms, head))):",
+        "In a queue that is listed a request waits, so that there is a head.",
+    ),
+    Equivalent(
+        "_coordination/_process_limiter.py",
+        "soon = at + TOLERANCE",
+        "soon = at - TOLERANCE",
+        "The same token is taken a microsecond later.",
+    ),
+    Equivalent(
+        "_pacing/_wait_queue.py",
+        "soon = now + TOLERANCE",
+        "soon = now - TOLERANCE",
+        "The same token is taken in the line, a microsecond later.",
+    ),
+    Equivalent(
+        "_coordination/_store_client.py",
+        "if waiter.is_repetition or ahead < MAX_QUEUED:",
+        "if waiter.is_repetition or ahead <= MAX_QUEUED:",
+        "One exchange more, which sends nothing new.",
+    ),
+    Equivalent(
+        "_coordination/_shared_limiter.py",
+        "is_first_period = now < self._share_since + self._limit.per",
+        "is_first_period = now <= self._share_since + self._limit.per",
+        "The next request asks again, a moment later.",
+    ),
 )
