@@ -202,6 +202,22 @@ class OpensAt:
         pass
 
 
+class Full(OpensAt):
+    """The service's queue while nothing in it ends."""
+
+    def __init__(self) -> None:
+        super().__init__(inf)
+        self.woken = anyio.Event()
+
+    async def wait(self, until: float) -> None:
+        self.woken = anyio.Event()
+        with anyio.CancelScope(deadline=until):
+            await self.woken.wait()
+
+    def wake(self) -> None:
+        self.woken.set()
+
+
 def test_the_services_queue_opens_by_the_clock_of_its_loop() -> None:
     async def main() -> float:  # trio's clock begins somewhere
         limiter = limiter_of(("https://gate.example", str(next(numbers)), False))
@@ -220,7 +236,7 @@ def test_a_loop_whose_tracks_fill_the_queue_lets_another_go(
 ) -> None:
     one, other = loops
     permits = one.take_all()
-    one.start("parked", gate=OpensAt(inf))
+    one.start("parked", gate=Full())
     other.start("other")
     one.return_all(permits)
     alternate(loops)
@@ -232,7 +248,7 @@ def test_a_create_that_waits_for_the_queue_alone_is_shown_to_all(
 ) -> None:
     one, other = loops
     one.run(one.take_one())
-    one.start("parked", gate=OpensAt(inf))
+    one.start("parked", gate=Full())
     assert one.waiting() == other.waiting() == 1
 
 
