@@ -269,4 +269,10 @@ EQUIVALENTS: Final = (
         "is_first_period = now <= self._share_since + self._limit.per",
         "The next request asks again, a moment later.",
     ),
+    Equivalent(
+        "_pacing/_sliding_window_counter.py",
+        "while high - low > RESOLUTION * self.per:",
+        "while high - low >= RESOLUTION * self.per:",
+        "At most one halving more, within the resolution.",
+    ),
 )
