@@ -295,3 +295,17 @@ async def test_a_process_cut_off_uses_its_part_of_what_was_free(
     # Half of the three that were free; where that is too long ago to be known, half
     # of all, one after the other.
     assert count == sent
+
+
+async def test_without_the_store_a_free_permit_of_the_share_is_taken_at_once(
+    store: MemoryStore,
+) -> None:
+    store.is_down = True
+    limits = RateLimits(creates=RateLimit(8), reads=RateLimit(8))
+    limiter = memory_shop(store).process(limits)
+    await served(limiter, ResponseFacts(status=200, limit=8, remaining=7))
+    permit = limiter.try_acquire("creates")
+    assert permit is not None
+    permit.unsent()
+    await anyio.sleep(1.5)
+    assert limiter.try_acquire("creates") is None, "it is time to try the store again"
