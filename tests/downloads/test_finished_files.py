@@ -143,6 +143,14 @@ def test_what_only_changes_how_a_letter_looks_is_not_in_a_name() -> None:
     assert slug("a\ufe0fb \U000e0100c\u200dd") == "ab-cd"
 
 
+def test_a_file_that_ends_within_a_frame_is_cut_off_wherever_that_is() -> None:
+    audio, at = encode(0.2), 0
+    while (frame := _mp3_check._frame(audio, at)) is not None:
+        last, at = at, at + frame.size
+    for end in range(last + 1, at):
+        assert find_problems(audio[:end])[0].startswith("is cut off")
+
+
 def test_a_frame_that_only_describes_the_file_is_not_played() -> None:
     audio = encode(1, rate=44_100, channels=2)
     frame = _mp3_check._frame(audio, 0)
