@@ -275,4 +275,10 @@ EQUIVALENTS: Final = (
         "while high - low >= RESOLUTION * self.per:",
         "At most one halving more, within the resolution.",
     ),
+    Equivalent(
+        "_downloads/_mp3_check.py",
+        "if asked is not None and abs(seconds - asked) > LENGTH_TOLERANCE:",
+        "if asked is not None and abs(seconds - asked) >= LENGTH_TOLERANCE:",
+        "The fractions of a second of many frames meet it by accident only.",
+    ),
 )

@@ -298,6 +298,7 @@ async def test_the_time_for_which_only_the_queue_was_full_is_known(
 ) -> None:
     room = Room()
     gate = Gate(room)
+    await anyio.sleep(3)
     async with anyio.create_task_group() as tasks:
         line = with_terms(limiter, Terms(gate=gate))
         tasks.start_soon(line.acquire, "creates")
