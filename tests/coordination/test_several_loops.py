@@ -17,7 +17,7 @@ from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._coordination._process_limiter import ProcessLimiter
 from finetuning_async._pacing._dealer import RANKS
 from finetuning_async._pacing._limiter import with_terms
-from finetuning_async._pacing._queue_protocols import Terms
+from finetuning_async._pacing._queue_protocols import QueueGate, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -54,9 +54,10 @@ class Loop:
         count: int = 1,
         share: str | None = None,
         first: bool = False,
+        gate: QueueGate | None = None,
     ) -> None:
         """Let creates wait; their name is their priority, if it is one."""
-        terms = Terms(RANKS.get(name, RANKS["normal"]), share)
+        terms = Terms(RANKS.get(name, RANKS["normal"]), share, gate)
         for _ in range(count):
             work = self._create(name, terms, first)
             self.tasks.append(self.loop.create_task(work))
@@ -76,8 +77,17 @@ class Loop:
         """Take all permits, once a response has shown how many there are."""
         return self.run(self._take_all())  # type: ignore[no-any-return]  # of `run`
 
-    async def _take_all(self) -> list[Permit]:
+    async def take_one(self) -> None:
         (await self.limiter.acquire("creates")).answered(ROOM)
+
+    def waiting(self) -> int:
+        async def work() -> int:
+            return self.limiter.status().creates.waiting
+
+        return self.run(work())  # type: ignore[no-any-return]  # of `run`
+
+    async def _take_all(self) -> list[Permit]:
+        await self.take_one()
         return [await self.limiter.acquire("creates") for _ in range(LIMIT - 1)]
 
     def return_all(self, permits: list[Permit]) -> None:
@@ -182,7 +192,7 @@ class OpensAt:
         pass
 
     async def wait(self, until: float) -> None:
-        assert until < inf
+        assert until >= self.at - 0.01, "it would look again all the time"
         await anyio.sleep_until(until)
 
     def wake(self) -> None:
@@ -190,6 +200,22 @@ class OpensAt:
 
     def close(self) -> None:
         pass
+
+
+class Full(OpensAt):
+    """The service's queue while nothing in it ends."""
+
+    def __init__(self) -> None:
+        super().__init__(inf)
+        self.woken = anyio.Event()
+
+    async def wait(self, until: float) -> None:
+        self.woken = anyio.Event()
+        with anyio.CancelScope(deadline=until):
+            await self.woken.wait()
+
+    def wake(self) -> None:
+        self.woken.set()
 
 
 def test_the_services_queue_opens_by_the_clock_of_its_loop() -> None:
@@ -203,3 +229,51 @@ def test_the_services_queue_opens_by_the_clock_of_its_loop() -> None:
         return anyio.current_time() - begun
 
     assert 0.02 <= trio.run(main) < 1
+
+
+def test_a_loop_whose_tracks_fill_the_queue_lets_another_go(
+    loops: tuple[Loop, Loop],
+) -> None:
+    one, other = loops
+    permits = one.take_all()
+    one.start("parked", gate=Full())
+    other.start("other")
+    one.return_all(permits)
+    alternate(loops)
+    assert one.sent == ["other"]
+
+
+def test_a_create_that_waits_for_the_queue_alone_is_shown_to_all(
+    loops: tuple[Loop, Loop],
+) -> None:
+    one, other = loops
+    one.run(one.take_one())
+    one.start("parked", gate=Full())
+    assert one.waiting() == other.waiting() == 1
+
+
+def test_each_loop_knows_how_many_wait_in_all(loops: tuple[Loop, Loop]) -> None:
+    one, other = loops
+    permits = one.take_all()
+    one.start("a", count=3)
+    other.start("b", count=2)
+    assert one.waiting() == other.waiting() == 5
+    one.return_all(permits)
+    alternate(loops)
+    assert one.waiting() == other.waiting() == 0
+
+
+def test_what_a_loop_is_told_is_in_the_time_of_its_clock() -> None:
+    async def main() -> tuple[float, float]:  # trio's clock begins somewhere
+        limiter = limiter_of(("https://clock.example", str(next(numbers)), False))
+        permit = await limiter.acquire("creates")
+        facts = ResponseFacts(status=202, limit=1, remaining=0)
+        permit.answered(facts)
+        earliest = limiter.earliest("creates") - anyio.current_time()
+        refused = ResponseFacts(status=429, code="RATE_LIMITED", retry_after=30.0)
+        (await limiter.acquire("reads")).answered(refused)
+        return earliest, limiter.gate_opens("reads") - anyio.current_time()
+
+    earliest, gate = trio.run(main)
+    assert earliest == pytest.approx(60.05, abs=0.5)
+    assert gate == pytest.approx(30.2, abs=0.5)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
 from finetuning_async._api._messages import ResponseFacts
+from finetuning_async._coordination._store_client import StoreClient
 from finetuning_async._pacing._limiter import LimiterWithTerms, with_terms
 from finetuning_async._pacing._limits import RateLimit, RateLimits
 from finetuning_async._pacing._queue_protocols import Terms
@@ -27,6 +29,12 @@ from tests.coordination.test_conformance import (
     served,
     use_up,
 )
+
+if TYPE_CHECKING:
+    from finetuning_async._coordination._exchange_messages import (
+        ExchangeReply,
+        ExchangeRequest,
+    )
 
 LIMITS = RateLimits(creates=RateLimit(4), reads=RateLimit(6))
 
@@ -245,8 +253,13 @@ async def test_a_report_that_was_not_flushed_goes_with_the_next_exchange(
 async def test_what_a_process_shows_ages_with_the_last_exchange(
     store: MemoryStore,
 ) -> None:
-    limiter = memory_shop(store).process(LIMITS)
+    shop = memory_shop(store)
+    limiter, other = shop.process(LIMITS), shop.process(LIMITS)
     await use_up(limiter, 4)
+    await acquired_after(other, "reads")
+    line = with_terms(other, Terms())
+    assert isinstance(line, LimiterWithTerms)
+    assert line.line_state(1).tokens == pytest.approx((LEASE,) * 4, abs=0.2)
     await anyio.sleep(30)
     (await limiter.acquire("reads")).answered(OK)
     refused = ResponseFacts(status=429, code="RATE_LIMITED", retry_after=40.0)
@@ -295,3 +308,44 @@ async def test_a_process_cut_off_uses_its_part_of_what_was_free(
     # Half of the three that were free; where that is too long ago to be known, half
     # of all, one after the other.
     assert count == sent
+
+
+async def test_without_the_store_a_free_permit_of_the_share_is_taken_at_once(
+    store: MemoryStore,
+) -> None:
+    store.is_down = True
+    limits = RateLimits(creates=RateLimit(8), reads=RateLimit(8))
+    limiter = memory_shop(store).process(limits)
+    await served(limiter, ResponseFacts(status=200, limit=8, remaining=7))
+    permit = limiter.try_acquire("creates")
+    assert permit is not None
+    permit.unsent()
+    await anyio.sleep(1.5)
+    assert limiter.try_acquire("creates") is None, "it is time to try the store again"
+
+
+async def test_the_ledger_learns_for_how_long_a_process_was_without_it() -> None:
+    requests: list[ExchangeRequest] = []
+
+    class Down:
+        """A ledger that cannot be reached."""
+
+        async def exchange(self, request: ExchangeRequest) -> ExchangeReply:
+            requests.append(request)
+            raise ConnectionError("connection refused")
+
+    client = StoreClient(
+        Down(),
+        LIMITS,
+        timeout=TIMEOUT,
+        rng=random.Random(1),
+        tracks_in_progress=lambda: 0,
+        polling=lambda: 0,
+    )
+    await anyio.sleep(100)
+    client.report("sent", "x", "creates")
+    for _ in range(3):
+        await client.flush()
+        await anyio.sleep(5)
+    told = [request.degraded_for for request in requests]
+    assert told == pytest.approx([0, 5, 10], abs=0.01)

@@ -139,6 +139,28 @@ def test_a_track_without_a_title_is_called_by_its_prompt(
     assert track_facts(parsing.generation_row(row))["title"] == said
 
 
+def test_what_only_changes_how_a_letter_looks_is_not_in_a_name() -> None:
+    assert slug("a\ufe0fb \U000e0100c\u200dd") == "ab-cd"
+
+
+def test_a_file_that_ends_within_a_frame_is_cut_off_wherever_that_is() -> None:
+    audio, at = encode(0.2), 0
+    while (frame := _mp3_check._frame(audio, at)) is not None:
+        last, at = at, at + frame.size
+    for end in range(last + 1, at):
+        assert find_problems(audio[:end])[0].startswith("is cut off")
+
+
+def test_a_frame_that_only_describes_the_file_is_not_played() -> None:
+    audio = encode(1, rate=44_100, channels=2)
+    frame = _mp3_check._frame(audio, 0)
+    assert frame is not None
+    described = bytearray(audio[: frame.size])
+    described[36:40] = b"Info"  # behind the header and the side information
+    found = find_problems(bytes(described) * 100, 5.0)
+    assert found == ["is 0.0 s long, not 5.0 s", "is silent"]
+
+
 def test_a_long_name_is_not_cut_between_a_letter_and_its_marks() -> None:
     start = "a" * (LONGEST_SLUG - 2)
     assert slug(f"{start}x\u0301 and more") == f"{start}x\u0301"

@@ -347,6 +347,24 @@ def test_a_pipe_is_waited_for_until_it_has_a_reader(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["pipe"]
 
 
+def test_a_pipe_that_takes_a_part_at_a_time_gets_all_of_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_placement, "PIPE_CHUNK", 10 * len(SONG))
+    monkeypatch.setattr(_placement, "READY_TIMEOUT", 1)
+    part, pipe = tmp_path / "part", tmp_path / "pipe"
+    part.write_bytes(SONG)
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    placement, received = Placement(part, inspect_target(pipe)), b""
+    while placement.step() is not None:
+        received += os.read(reader, len(SONG))
+    placement.close()
+    received += os.read(reader, len(SONG))
+    os.close(reader)
+    assert received == SONG
+
+
 LONG = [
     "夜" * 80 + ".mp3",
     "夜" * 83 + "a.mp3",

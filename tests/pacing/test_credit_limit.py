@@ -106,3 +106,19 @@ def test_a_budget_shows_what_it_is() -> None:
     assert (budget.credits, budget.per) == (5, 3600.0)
     assert (budget.spent, budget.reserved, budget.remaining) == (0, 0, 5)
     assert repr(budget) == "<Budget(5, per=3600) 0 spent>"
+
+
+def test_after_more_was_spent_than_allowed_enough_has_to_count_no_more() -> None:
+    # As after creates whose acceptance was learned late.
+    limit = CreditLimit(2, per=60.0)
+    error = limit.refusal(3, 0, [(0.0, 1), (10.0, 1), (20.0, 1)], now=30.0)
+    assert error.retry_after == 40
+    assert "try again in 40 s" in str(error)
+    assert limit.refusal(2, 1, [(0.0, 2)], now=30.0).retry_after == 30
+    assert limit.refusal(0, 2, [], now=30.0).retry_after == 60
+    assert "share" not in str(error)
+    of_a_share = CreditLimit(2, share="a").refusal(2, 0, [], now=30.0)
+    assert "2 of 2 credits for share 'a' are spent" in str(of_a_share)
+    # What is reserved counts as spent now.
+    one = CreditLimit(1, per=60.0)
+    assert one.refusal(1, 1, [(0.0, 1)], now=30.0).retry_after == 60

@@ -78,6 +78,7 @@ def test_with_all_three_waiting_eight_one_and_one_of_ten_go() -> None:
     for _ in range(1000):
         dealt.append(dealer.next_rank([HIGH, NORMAL, LOW]))
         dealer.on_dealt(dealt[-1], None, [HIGH, NORMAL, LOW])
+    assert dealt[:10] == [HIGH] * 8 + [NORMAL, LOW]
     for start in range(len(dealt) - 9):
         assert Counter(dealt[start : start + 10]) == {HIGH: 8, NORMAL: 1, LOW: 1}
 

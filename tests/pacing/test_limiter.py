@@ -14,9 +14,15 @@ import pytest
 
 from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._errors import RateLimitError
-from finetuning_async._pacing._limiter import Limiter, LimiterWithTerms
+from finetuning_async._pacing._limiter import (
+    Limiter,
+    LimiterWithTerms,
+    Permit,
+    with_terms,
+)
 from finetuning_async._pacing._limits import RateLimit, RateLimits
 from finetuning_async._pacing._queue_protocols import ANY_REQUEST
+from finetuning_async._pacing._wait_queue import check_pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -328,6 +334,12 @@ async def test_a_pause_that_is_too_long_fails_a_call_far_back_in_the_queue() -> 
         group.cancel_scope.cancel()
 
 
+def test_a_pause_as_long_as_a_call_may_wait_is_waited_for() -> None:
+    check_pause("creates", 10.0, 0.0, 10.0)
+    with pytest.raises(RateLimitError, match=r"of 10 s, longer than the 9\.5 s"):
+        check_pause("creates", 10.0, 0.0, 9.5)
+
+
 async def test_a_pause_that_is_too_long_fails_waiting_and_new_calls() -> None:
     limiter = Limiter(RateLimits(), rng=random.Random(1), max_pause=300)
     permits = [await limiter.acquire("creates") for _ in range(10)]
@@ -448,6 +460,16 @@ async def test_one_that_stops_watching_leaves_the_next_that_has_begun() -> None:
         assert len(changes) == 1
     (await limiter.acquire("creates")).answered(OK)
     assert len(changes) == 1
+
+
+def test_a_limiter_that_replaces_how_permits_are_had_is_asked_itself() -> None:
+    class Counted(Limiter):
+        def try_acquire(self, route: str) -> Permit | None:
+            return super().try_acquire(route)
+
+    counted = Counted(LIMITS, rng=random.Random(7))
+    assert with_terms(counted, ANY_REQUEST) is counted
+    assert with_terms(limiter_of(), ANY_REQUEST) != counted
 
 
 async def test_the_earliest_permit_accounts_for_waiters() -> None:

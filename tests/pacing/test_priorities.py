@@ -291,3 +291,18 @@ async def test_the_first_in_line_watches_the_tracks_and_each_knows_its_place(
         # It waits for a permit, and tracks end meanwhile whose callers look away.
         assert [gate.is_watched for gate in gates] == [True, False, False]
         tasks.cancel_scope.cancel()
+
+
+async def test_the_time_for_which_only_the_queue_was_full_is_known(
+    limiter: Limiter,
+) -> None:
+    room = Room()
+    gate = Gate(room)
+    await anyio.sleep(3)
+    async with anyio.create_task_group() as tasks:
+        line = with_terms(limiter, Terms(gate=gate))
+        tasks.start_soon(line.acquire, "creates")
+        await anyio.sleep(5)
+        room.add_place()
+    assert gate.waited == pytest.approx(5, abs=0.01)
+    assert room.places == 0

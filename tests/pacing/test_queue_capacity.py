@@ -273,3 +273,25 @@ def test_any_sequence_of_events_keeps_the_capacity_consistent(
         assert capacity.capacity is None or 0 <= capacity.capacity <= size
     # Whatever was learned, it opens again some time.
     assert capacity.opens_at(0) < inf
+
+
+def test_one_more_that_fits_is_the_new_capacity_unless_others_filled_the_queue() -> (
+    None
+):
+    for stated, after_none in ((None, None), (5, 1)):
+        queue = QueueCapacity(stated)
+        for in_progress in (1, 2):
+            queue.on_sent()
+            queue.on_accepted(in_progress)
+        queue.on_sent()
+        queue.on_refused(0.0, 2)
+        assert queue.capacity == 2
+        queue.on_sent()
+        queue.on_accepted(3)
+        assert queue.capacity == 3
+        queue.on_sent()
+        queue.on_refused(1.0, 0)
+        assert queue.capacity == 0
+        queue.on_sent()
+        queue.on_accepted(1)
+        assert queue.capacity == after_none
