@@ -443,3 +443,4 @@ def test_a_leader_that_comes_back_when_its_lease_ends_leads_anew() -> None:
     assert not update.is_new_lead
     _, _, update = sync_next(text, leader, PollReport(), LEAD_TTL)
     assert update.is_new_lead
+    assert 0 < update.leads_for < LEAD_TTL, "it stops before the next one may begin"

@@ -295,3 +295,14 @@ def test_one_more_that_fits_is_the_new_capacity_unless_others_filled_the_queue()
         queue.on_sent()
         queue.on_accepted(1)
         assert queue.capacity == after_none
+
+
+@pytest.mark.parametrize(
+    ("learned", "stated", "capacity"),
+    [(2, 5, 2), (None, 5, 5), (2, 1, 1), (2, None, 2)],
+)
+def test_of_what_is_stored_and_what_is_stated_the_lower_capacity_holds(
+    learned: int | None, stated: int | None, capacity: int
+) -> None:
+    state = QueueCapacity(learned).to_state()
+    assert QueueCapacity.from_state(state, stated).capacity == capacity

@@ -503,3 +503,22 @@ def test_what_our_own_requests_may_weigh_is_nobody_elses(
     # A minute later ten weigh 9.8, so that a sliding counter says 11 with this one.
     assert rules.counter.is_on == is_counter
     assert rules.foreign.count(61.1) == foreign
+
+
+def test_a_request_goes_once_it_fits_beside_what_other_clients_hold() -> None:
+    rules = RuleSet(RateLimit(10, per=PER))
+    burst(rules, 6)
+    reservation = Reservation(7, 50.0, 0)
+    rules.on_sent(reservation)
+    facts = ResponseFacts(status=202, limit=10, remaining=0)
+    rules.on_response(reservation, 50.5, facts, 0)
+    assert rules.foreign.count(65.0) == 3
+    assert rules.earliest(51.0) == pytest.approx(60.05)
+    assert rules.earliest(65.0) == 65.0
+
+
+def test_a_service_is_undecided_until_it_has_shown_what_it_is() -> None:
+    counter = SlidingWindowCounter(10, PER)
+    assert counter.is_undecided
+    counter.is_on = True
+    assert not counter.is_undecided
