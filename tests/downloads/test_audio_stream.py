@@ -119,6 +119,18 @@ async def test_a_range_is_read_whether_or_not_the_host_knows_ranges(
     assert audio.end == min(end or len(WHOLE), len(WHOLE))
 
 
+async def test_a_host_that_knows_no_ranges_may_send_small_pieces() -> None:
+    async def pieces() -> AsyncGenerator[bytes]:
+        for begin in range(0, len(WHOLE), 10_000):
+            yield WHOLE[begin : begin + 10_000]
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers=TAG, content=pieces())
+
+    audio = serving(handler).open_audio(URL, start=25_000, end=60_000)
+    assert await read(audio) == WHOLE[25_000:60_000]
+
+
 @pytest.mark.parametrize("has_ranges", [True, False])
 async def test_a_stream_that_breaks_goes_on_where_it_broke(has_ranges: bool) -> None:
     host = Host(70_000, 20_000 if has_ranges else 80_000, ranges=has_ranges)
