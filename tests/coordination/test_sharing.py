@@ -103,7 +103,6 @@ def limiter_of(connection: StoreConnection, number: int) -> StoreLimiter:
 async def scene(count: int = 3, **settings: Any) -> AsyncGenerator[Scene]:
     """Let all processes wait for all tracks until these end, after the block."""
     store = MemoryStore()
-    settings = {"generation_time": (20.0, 60.0), **settings}
     async with (
         Emulator(seed=3, queue_size=TRACKS, **settings) as emulator,
         AsyncExitStack() as stack,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -31,7 +33,6 @@ BLOCKS: Final = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTI
 BETWEEN: Final = "---- next block"
 FRAME: Final = """
 set -eu
-trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 # The vendor's program is not here: ours, told the same.
 ft() {
     [ "$1 $3" = "--base-url --api-key" ]
@@ -98,17 +99,22 @@ def run_script(folder: Path, **more: str) -> list[str]:
     path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
     script = FRAME + f'\necho "{BETWEEN}"\n'.join(blocks("sh"))
     with (folder / "stdout").open("w") as out, (folder / "stderr").open("w") as err:
-        ran = subprocess.run(
+        ran = subprocess.Popen(
             [shutil.which("sh") or "sh", "-c", script],
             stdout=out,
             stderr=err,
             cwd=folder,
             env={**BARE, "PATH": path, **more},
-            timeout=50,
-            check=False,
+            start_new_session=True,
         )
+        try:
+            code = ran.wait(50)
+        finally:  # what it has left in the background, too
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(ran.pid, signal.SIGKILL)
+            ran.wait()
     text = (folder / "stdout").read_text()
-    assert ran.returncode == 0, text + (folder / "stderr").read_text()
+    assert code == 0, text + (folder / "stderr").read_text()
     return text.split(f"{BETWEEN}\n")
 
 
