@@ -65,6 +65,12 @@ SHARING = (
 """In the names of those that wait for what several processes or loops share, more than
 they work; they go beside the others."""
 
+WAITING = (
+    *("away", "bounds", "canary", "cancelled", "keyed", "list", "priorities"),
+    *("shifted", "short", "timeouts"),
+)
+"""In the names of those that wait for slow responses, more than they work."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -81,13 +87,11 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Mark what runs on the real clock, and keep it in two workers, one by one."""
+    """Mark what runs on the real clock, and keep it in four workers, one by one."""
     for item in items:
         if not REAL_TIME.isdisjoint(item.path.parts):
             item.add_marker(pytest.mark.real_time)
-            shares = any(word in item.path.name for word in SHARING)
-            group = "sharing" if shares else "real_time"
-            item.add_marker(pytest.mark.xdist_group(group))
+            item.add_marker(pytest.mark.xdist_group(_group_of(item.path)))
     if not config.getoption("--long"):
         long = {
             item
@@ -96,6 +100,15 @@ def pytest_collection_modifyitems(
         }
         config.hook.pytest_deselected(items=list(long))
         items[:] = [item for item in items if item not in long]
+
+
+def _group_of(path: Path) -> str:
+    """Whose worker runs the real-time tests of a file; the longest begin at once."""
+    if "browser" in path.parts:
+        return "browser"
+    if any(word in path.name for word in SHARING):
+        return "sharing"
+    return "waiting" if any(word in path.name for word in WAITING) else "real_time"
 
 
 @pytest.hookimpl(wrapper=True)
