@@ -87,7 +87,7 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Mark what runs on the real clock, and keep it in four workers, one by one."""
+    """Mark what runs on the real clock, and keep it in three workers, one by one."""
     for item in items:
         if not REAL_TIME.isdisjoint(item.path.parts):
             item.add_marker(pytest.mark.real_time)
@@ -104,9 +104,7 @@ def pytest_collection_modifyitems(
 
 def _group_of(path: Path) -> str:
     """Whose worker runs the real-time tests of a file; the longest begin at once."""
-    if "browser" in path.parts:
-        return "browser"
-    if any(word in path.name for word in SHARING):
+    if "browser" in path.parts or any(word in path.name for word in SHARING):
         return "sharing"
     return "waiting" if any(word in path.name for word in WAITING) else "real_time"
 

@@ -65,8 +65,13 @@ async def audio_length(page: Page) -> float:
 async def test_a_track_is_requested_shown_and_played(chromium: Browser) -> None:
     async with demo() as (emulator, url), opened(chromium, url) as (page, wrong):
         await request_track(page, "rain", seconds=15)
-        await page.wait_for_selector(".song.processing .progress")
-        assert "in progress" in await page.inner_text(".song .facts")
+        await page.wait_for_selector(".song")
+        # At once, or the song may have ended between one look and the other.
+        await until(
+            page,
+            "document.querySelector('.song.processing .progress') &&"
+            " document.querySelector('.song .facts').innerText.includes('in progress')",
+        )
         await page.wait_for_selector(".song.completed")
         assert abs(await audio_length(page) - 15) < 0.1
         await page.click("#play")
