@@ -36,6 +36,8 @@ class S3Server:
         self.begun = 0
         self.puts: list[str] = []
         self.server = make_server("127.0.0.1", 0, self, threaded=True)
+        # Its end waits for uploads that a cancelled batch has left behind.
+        self.server.daemon_threads = False  # type: ignore[attr-defined, unused-ignore]
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         self.env = {
             "AWS_ACCESS_KEY_ID": "test",

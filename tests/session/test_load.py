@@ -67,8 +67,9 @@ async def test_creates_wait_by_priority_and_the_last_report_is_true() -> None:
                 group.start_soon(_create, client, priority)
         loads = _loads(seen)
     highest = [max(counts) for counts in zip(*map(_waiting, loads), strict=True)]
-    # The first goes alone, since its response shows how the service counts.
-    assert highest == [1, 3, 2]
+    # The first goes alone, since its response shows how the service counts. On trio,
+    # which begins tasks in any order, it may be the one of high priority.
+    assert highest in ([1, 3, 2], [0, 4, 2])
     assert _waiting(loads[-1]) == (0, 0, 0)
     states = [(_waiting(load), load.in_flight, load.in_doubt) for load in loads]
     assert all(a != b for a, b in pairwise(states))
