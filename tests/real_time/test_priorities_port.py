@@ -58,7 +58,8 @@ async def test_a_person_waits_a_gap_behind_a_batch_whose_creates_go_evenly() -> 
                 await anyio.sleep(1.7 * GAP)
             with pytest.raises(CapacityError):
                 await batch.generate("x", max_wait=GAP)
-            tasks.start_soon(_watched, client, reports)
+            for _ in range(3):  # the first may find a permit that is free
+                tasks.start_soon(_watched, client, reports)
             await anyio.sleep(2 * GAP)
             tasks.cancel_scope.cancel()
         assert reports[0].position == 0
