@@ -113,8 +113,8 @@ def _group_of(path: Path) -> str:
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Collect without collections of garbage: nearly all that is made here stays."""
     gc.disable()
-    _import_in_turn(session.config)
     try:
+        _import_in_turn(session.config)
         return (yield)
     finally:
         gc.enable()

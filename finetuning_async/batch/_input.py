@@ -181,9 +181,7 @@ class _Reader:
             given = dict(given)
             custom_id = given.pop("custom_id", None)
         try:
-            request: Any = as_request(
-                given
-            )  # `check` sees whether its kind may be here
+            request: Any = as_request(given)  # of any kind; `check` refuses effects
         except InvalidRequestError as error:
             self._add_problem(where, error.message)
             return None

@@ -191,6 +191,8 @@ class AbsenceEvidence:
             compare with.
         unchanged_for: Seconds between the first and the last reading after it was given
             up, if all of them are equal: nothing of the account was spent in between.
+        read_ago: Seconds since the last reading that could be compared with earlier
+            ones; 0 if there is one of this look.
         needs_credits: Whether absence must be shown by the credits too.
         more_to_come: Whether further creates of ours are in flight or will be sent.
     """
