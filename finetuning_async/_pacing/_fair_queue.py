@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import chain, count
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
 
 from finetuning_async._api import PRIORITIES
 from finetuning_async._pacing._dealer import MAX_SKIPPED, Dealer
@@ -51,12 +51,12 @@ T = TypeVar("T", bound=QueuedItem)
 class ShareLine(Generic[T]):
     """The requests of one priority and one share."""
 
-    __slots__ = ("_newcomers", "_repetitions", "key", "share", "waiting")
+    __slots__ = ("_newcomers", "_repetitions", "entry", "share", "waiting")
 
     def __init__(self, share: str | None) -> None:
         self.share = share
         self.waiting = 0
-        self.key: tuple[int, int] | None = None  # in the heap of its class
+        self.entry: tuple[int, int, Self] | None = None  # in the heap of its class
         self._repetitions: deque[T] | None = None  # most lines never have any
         self._newcomers: deque[T] = deque()
 
@@ -107,8 +107,8 @@ class ClassQueue(Generic[T]):
         self.dealer = dealer
         self.count = 0
         self.lines: dict[str | None, ShareLine[T]] = {}
-        # Entries (turn, arrival of the head, line), made once a second share waits. An
-        # entry counts if it is its line's `key`; the others are left to sink.
+        # Of each line (turn, arrival of the head, line), once a second share waits. An
+        # entry counts if it is that of its line; the others are left to sink.
         self._heap: list[tuple[int, int, ShareLine[T]]] | None = None
 
     def use(self, dealer: Dealer) -> None:
@@ -128,7 +128,7 @@ class ClassQueue(Generic[T]):
         self.count -= 1
         if not line.waiting:
             del self.lines[item.share]
-            line.key = None
+            line.entry = None
         if len(self.lines) < 2:
             self._heap = None
         elif line.waiting:
@@ -139,32 +139,33 @@ class ClassQueue(Generic[T]):
         if len(self.lines) == 1:
             return next(iter(self.lines.values()))
         if self._heap is None:
-            self._heap = []
-            for line in self.lines.values():
-                line.key = self._key_of(line)
-                self._heap.append((*line.key, line))
+            self._heap = [self._enter(line) for line in self.lines.values()]
             heapify(self._heap)
         while True:
-            *key, line = self._heap[0]
-            if line.key != tuple(key):
+            entry = self._heap[0]
+            line = entry[2]
+            if line.entry is not entry:
                 heappop(self._heap)
-                continue
             # Its share may have had its turn elsewhere, in another event loop.
-            line.key = self._key_of(line)
-            if line.key == tuple(key):
+            elif entry[0] == self.dealer.turn_of(self.rank, line.share):
                 return line
-            heapreplace(self._heap, (*line.key, line))
+            else:
+                heapreplace(self._heap, self._enter(line))
 
     def _rekey(self, line: ShareLine[T]) -> None:
         if self._heap is None:
             return
-        key = self._key_of(line)
-        if key != line.key:
-            line.key = key
-            heappush(self._heap, (*key, line))
+        before = line.entry
+        entry = self._enter(line)
+        if entry == before:
+            line.entry = before
+        else:
+            heappush(self._heap, entry)
 
-    def _key_of(self, line: ShareLine[T]) -> tuple[int, int]:
-        return self.dealer.turn_of(self.rank, line.share), line.head().arrival
+    def _enter(self, line: ShareLine[T]) -> tuple[int, int, ShareLine[T]]:
+        turn = self.dealer.turn_of(self.rank, line.share)
+        line.entry = (turn, line.head().arrival, line)
+        return line.entry
 
     def in_order(self, dealer: Dealer) -> Iterator[T]:
         """Yield all as they are dealt, if each is reported to `dealer`."""
