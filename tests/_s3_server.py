@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ class S3Server:
         broken: How many of the next PUTs of an MP3 are answered with 503, undone.
         begun: How many PUTs of an MP3 have begun.
         puts: Names of the MP3s that were stored, in order.
+        ended: Set at its end, so that no PUT is slow any more.
     """
 
     def __init__(self, app: Any) -> None:
@@ -35,6 +35,7 @@ class S3Server:
         self.broken = 0
         self.begun = 0
         self.puts: list[str] = []
+        self.ended = threading.Event()
         self.server = make_server("127.0.0.1", 0, self, threaded=True)
         # Its end waits for uploads that a cancelled batch has left behind.
         self.server.daemon_threads = False  # type: ignore[attr-defined, unused-ignore]
@@ -61,10 +62,10 @@ class S3Server:
             start("503 Slow Down", [("Content-Length", "0")])
             return []
         self.begun += 1
-        time.sleep(self.before)
+        self.ended.wait(self.before)
         body = list(self._app(environ, start))
         self.puts.append(path.rpartition("/")[2])
-        time.sleep(self.after)
+        self.ended.wait(self.after)
         return body
 
 
@@ -89,6 +90,7 @@ def s3_server() -> Generator[S3Server]:
         try:
             yield server
         finally:
+            server.ended.set()
             http.post("/moto-api/reset").raise_for_status()
             server.server.shutdown()
             server.server.server_close()

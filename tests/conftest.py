@@ -1,8 +1,8 @@
 """Async tests run twice, on asyncio and on trio, under a clock that jumps.
 
 The longest tests, marked ``long``, run with ``pytest --long`` only: each proves with
-programs, on the real clock, what others of the suite show in less time. So do the runs
-on trio that `_trio_sample` leaves out.
+programs, on the real clock, what others of the suite show in less time. So does what
+`_sample` leaves out of many alike.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from finetuning_async.testing import jumping_backend
 from tests._old_anyio import hand_options_to_trio
 from tests._postgres_server import cluster, database, programs
 from tests._redis_server import program as redis_program, running
-from tests._trio_sample import runs_on_asyncio_only
+from tests._sample import of_long_runs_only
+from tests._schedule import is_on_the_real_clock, schedule
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -50,26 +51,6 @@ VERSIONS_THAT_MATTER = ("httpx", "httpcore", "anyio", "trio", "tenacity", "attrs
 
 
 TESTS = Path(__file__).parent
-REAL_TIME = frozenset({"real_time", "browser"})
-"""The folders of tests on real sockets, processes and browsers."""
-
-SHARING = (
-    "process",
-    "redis",
-    "postgres",
-    "procrastinate",
-    "shared",
-    "batch",
-    "queues",
-)
-"""In the names of those that wait for what several processes or loops share, more than
-they work; they go beside the others."""
-
-WAITING = (
-    *("away", "bounds", "canary", "cancelled", "keyed", "list", "priorities"),
-    *("shifted", "short", "timeouts"),
-)
-"""In the names of those that wait for slow responses, more than they work."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -83,30 +64,23 @@ def pytest_report_header() -> str:
     return ", ".join(versions)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Mark what runs on the real clock, and keep it in three workers, one by one."""
+    """Mark what runs on the real clock; leave out what runs with ``--long`` only."""
     for item in items:
-        if not REAL_TIME.isdisjoint(item.path.parts):
+        if is_on_the_real_clock(item.nodeid):
             item.add_marker(pytest.mark.real_time)
-            item.add_marker(pytest.mark.xdist_group(_group_of(item.path)))
     if not config.getoption("--long"):
-        long = {
-            item
-            for item in items
-            if item.get_closest_marker("long") or runs_on_asyncio_only(item)
-        }
+        long = of_long_runs_only(items)
         config.hook.pytest_deselected(items=list(long))
         items[:] = [item for item in items if item not in long]
 
 
-def _group_of(path: Path) -> str:
-    """Whose worker runs the real-time tests of a file; the longest begin at once."""
-    if "browser" in path.parts or any(word in path.name for word in SHARING):
-        return "sharing"
-    return "waiting" if any(word in path.name for word in WAITING) else "real_time"
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Divide the tests among the workers; see `tests._schedule`."""
+    return schedule(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

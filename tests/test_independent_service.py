@@ -30,6 +30,7 @@ async def run(model: ServiceModel, tracks: int) -> list[Generation | Exception]:
     return ends
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("window", ["fixed", "log"])
 @pytest.mark.parametrize("headers", [True, False])
 async def test_eighty_tracks_get_no_429_and_are_paid_once(

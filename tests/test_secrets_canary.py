@@ -91,6 +91,7 @@ async def _fails(call: Callable[[], Any]) -> None:
     assert_clean("the error", *everything_of(caught.value))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("fault", FAULTS, ids=_name)
 async def test_a_create_that_fails(fault: Fault) -> None:
     async with world(max_retries=1) as (emulator, client):
@@ -104,6 +105,7 @@ async def test_a_create_that_fails(fault: Fault) -> None:
         )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("fault", FAULTS, ids=_name)
 async def test_a_read_that_fails(fault: Fault) -> None:
     async with world(max_retries=1) as (emulator, client):

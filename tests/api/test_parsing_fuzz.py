@@ -61,6 +61,7 @@ any_json = st.recursive(
 )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("parser", PARSERS)
 @given(value=any_json, status=st.sampled_from([200, 202]))
 def test_any_json_is_parsed_or_is_an_api_response_error(

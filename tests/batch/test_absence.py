@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from finetuning_async.emulator import Action
 
+pytestmark = pytest.mark.sampled(2)
+
 CREATES = "/v1/generations"
 MODES = ("hold", "resubmit")
 """Of a create whose fate is unknown. Where cases are many, the modes take turns."""
@@ -77,6 +79,7 @@ async def states_of(
         return Counter([item.state async for item in batch.run()])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("skew", "on_unknown"),
     [(-4.0, "hold"), (-600.0, "resubmit"), (-8 * HOUR, "hold"), (8 * HOUR, "resubmit")],
@@ -90,6 +93,7 @@ async def test_dates_by_a_wrong_clock_hide_no_row(
         assert len(service.ledger) == 4
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("field", "on_unknown"),
     list(zip((f for f in FIELDS if f != "no parameters"), itertools.cycle(MODES))),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Commit = Callable[[SQLiteStore, Sequence[Change]], list[Committed]]
 
+pytestmark = pytest.mark.sampled(2)
+
 ITEMS = 2
 CHANGES = 4 * ITEMS - 1
 """Four for each item, three for the one that fails; some share a commit."""

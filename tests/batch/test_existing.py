@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from finetuning_async import AsyncClient
     from finetuning_async.batch import BatchItem
 
+pytestmark = pytest.mark.sampled(2)
+
 SONG = b"ID3" + bytes(range(250)) * 4
 OTHER = "ft_live_" + 32 * "b"
 MINE = b"my own recording"

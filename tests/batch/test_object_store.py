@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from finetuning_async import AsyncClient
     from finetuning_async.batch import BatchItem
 
+pytestmark = pytest.mark.sampled(2)
+
 URL = f"s3://{BUCKET}/album/"
 SONG = b"ID3" + bytes(5000)
 REQUESTS = [GenerationRequest(f"song {n}", duration=30) for n in range(3)]
@@ -147,6 +149,7 @@ async def _names(batch: Batch) -> Any:
         yield item
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("earlier_tags", [False, True])
 async def test_what_a_killed_run_has_uploaded_is_taken_for_its_own(
     s3: S3Server, earlier_tags: bool, tmp_path: Path

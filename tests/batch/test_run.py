@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+pytestmark = pytest.mark.sampled(2)
+
 SONG = b"ID3" + bytes(1000)
 CREATES = "/v1/generations"
 SLOW: dict[str, Any] = {"creates_per_minute": 2}
@@ -343,6 +345,7 @@ async def test_nothing_is_sent_twice_to_a_service_that_ignores_seeds(
         assert states == {"downloaded": 15, "held": 1}
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("refund", [False, True])
 async def test_failures_and_refunds_do_not_hide_a_charge(
     tmp_path: Path, refund: bool

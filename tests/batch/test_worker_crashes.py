@@ -18,7 +18,7 @@ from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._state_machine import Released, step
 from finetuning_async.testing import jumping_backend
 from tests._emulated_client import SHORT, emulated
-from tests.journal._journal_stores import POSTGRES, opener
+from tests.journal._journal_stores import opener
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ class DyingStore:
     [
         (False, "sqlite"),
         (True, "sqlite"),
-        pytest.param(False, "postgres", marks=POSTGRES.marks),
+        (False, "postgres"),
     ],
 )
 async def test_a_crash_at_any_commit_pays_nothing_twice(

@@ -15,7 +15,6 @@ from tests.cli._screens import SCREENS, WIDTHS
 
 Screens = dict[tuple[int, str], list[str]]
 
-pytestmark = pytest.mark.xdist_group("screens")  # one process shows them all
 
 TABLES = ("list", "sfx list", "playlists")
 PROSE = ("get, unknown", "playlist, unknown", "generate, out of range")

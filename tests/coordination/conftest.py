@@ -20,9 +20,7 @@ from tests.coordination._store_setups import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REDIS = pytest.param("redis", marks=pytest.mark.xdist_group("real_time"))
-POSTGRES = pytest.param("postgres", marks=pytest.mark.xdist_group("postgres"))
-STORES = ["memory", "file", REDIS, POSTGRES]
+STORES = ["memory", "file", "redis", "postgres"]
 """A new store is added here and to `shop_of`."""
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from finetuning_async._coordination._poll_messages import PollCoordinator
     from tests.coordination._store_setups import Processes
 
+pytestmark = pytest.mark.sampled(2)
+
 TRACK = WatchedTrack(id="t1", kind="music", age=3.0, length=60.0)
 ROW = ObservedState(kind="music", row={"id": "t1", "status": "completed", "tags": []})
 
@@ -179,6 +181,7 @@ async def test_after_missed_events_a_track_is_fresh_for_the_leader_again(
     assert track.is_fresh
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("left", ["", "garbage", "[]\n{}", '{"format":1}\n{}'])
 async def test_an_emptied_or_damaged_store_asks_for_a_complete_report(
     processes: Processes, left: str

@@ -11,7 +11,6 @@ from finetuning_async import AsyncClient
 from finetuning_async.postgres import PostgresRateLimiter
 from finetuning_async.postgres._store import PostgresStore
 
-pytestmark = pytest.mark.xdist_group("postgres")
 KEY = "ft_live_" + "c" * 32
 
 

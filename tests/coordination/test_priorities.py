@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from finetuning_async._pacing._protocols import RateLimiter
     from tests.coordination._store_setups import Shop
 
+pytestmark = pytest.mark.sampled(2)
+
 OK = ResponseFacts(status=202)
 GAP = 15.0
 """Seconds from one `low` create to the next, at 4 a minute."""
@@ -65,6 +67,7 @@ class Creates:
         return [name for name, _ in self.sent]
 
 
+@pytest.mark.sampled(2)
 async def test_a_person_goes_before_a_batch_in_another_process(shop: Shop) -> None:
     batch, web = shop.process(), shop.process()
     log = Creates()
@@ -93,6 +96,7 @@ async def test_shares_of_different_processes_have_their_turns(shop: Shop) -> Non
     assert Counter(log.names()[4:12]) == {"many": 4, "few": 4}
 
 
+@pytest.mark.sampled(2)
 @IN_MEMORY
 async def test_a_batch_gets_every_tenth_permit_beside_high_creates(shop: Shop) -> None:
     batch, web = shop.process(), shop.process()

@@ -17,7 +17,6 @@ from tests.coordination.test_states import added
 if TYPE_CHECKING:
     import redis
 
-pytestmark = pytest.mark.xdist_group("real_time")
 ACCOUNTS = itertools.count(1)
 
 

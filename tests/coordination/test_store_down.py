@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         ExchangeRequest,
     )
 
+pytestmark = pytest.mark.sampled(2)
+
 LIMITS = RateLimits(creates=RateLimit(4), reads=RateLimit(6))
 
 
@@ -79,6 +81,7 @@ async def test_without_a_reachable_store_all_creates_go_out(
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("failure", ["down", "hangs"])
 async def test_waiting_requests_use_a_share_until_the_store_is_back(
     store: MemoryStore, caplog: pytest.LogCaptureFixture, failure: str
@@ -110,6 +113,7 @@ async def test_waiting_requests_use_a_share_until_the_store_is_back(
     assert len(lines) in {3, 4}, "once for each process that still waits"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("moment", "headers"),
     [

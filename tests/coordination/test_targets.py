@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from benchmarks.limiter.simulation import Client
 
 SEEDS = 2
-REDIS = pytest.mark.xdist_group("real_time")
 
 
 def means(setting: Setting, make: Callable[[Setting], Client]) -> tuple[float, float]:
@@ -35,13 +34,14 @@ def alone(setting: Setting) -> tuple[float, float]:
     return means(setting, Ours)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("store", "kind", "headers"),
     [
         ("memory", "log", True),
         ("memory", "counter", True),
         ("memory", "counter", False),
-        pytest.param("redis", "log", True, marks=REDIS),
+        ("redis", "log", True),
     ],
 )
 def test_two_processes_need_no_more_time_and_429s_than_one(

@@ -29,6 +29,8 @@ from tests.coordination._store_setups import LoopClock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.sampled(2)
+
 
 async def test_two_clients_of_one_account_keep_its_limits(tmp_path: Path) -> None:
     limiters = [

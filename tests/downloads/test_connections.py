@@ -124,6 +124,7 @@ async def _pass_on(transport: Transport) -> None:
             await anyio.lowlevel.checkpoint()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("way", ["new", "used before", "moved", "passed on"])
 def test_a_download_cancelled_at_any_step_loses_no_connection(

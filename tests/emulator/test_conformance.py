@@ -24,6 +24,8 @@ from tests.emulator._document import check_response
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+pytestmark = pytest.mark.sampled(2)
+
 EXAMPLES = Path(__file__).parents[1] / "api_examples"
 GENERATION_TIME = 0.2
 PER = 3.0
@@ -45,10 +47,7 @@ FLAGS = ("--speed=20", "--window=log", "--generation-time=4", "--queue-size=20")
         "in-process trio",
         pytest.param("port asyncio", marks=pytest.mark.real_time),
         "restarted asyncio",
-        pytest.param(
-            "second-run asyncio",
-            marks=[pytest.mark.real_time, pytest.mark.xdist_group("second-run")],
-        ),
+        pytest.param("second-run asyncio", marks=pytest.mark.real_time),
     ]
 )
 def anyio_backend(request: pytest.FixtureRequest) -> Any:

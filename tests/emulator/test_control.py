@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+pytestmark = pytest.mark.sampled(2)
+
 OTHER_KEY = "ft_live_" + 32 * "b"
 
 

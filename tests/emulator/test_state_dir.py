@@ -13,6 +13,8 @@ from tests.emulator.conftest import connect
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.sampled(2)
+
 OTHER_KEY = "ft_live_" + 32 * "b"
 
 

@@ -383,6 +383,7 @@ async def test_a_track_that_fails_says_why() -> None:
         assert again.json()["status"] == "failed"
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("owner", ["a:b", "a/b", "a%3Ab", "ü", "x" * 300, "*", "a b"])
 @pytest.mark.parametrize("key", ["k", "b:k", "x" * 255, "~" + "0" * 64])
 async def test_odd_owners_and_keys_stay_apart(owner: str, key: str) -> None:

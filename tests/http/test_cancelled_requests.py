@@ -32,6 +32,8 @@ from tests._in_memory_transport import (
 if TYPE_CHECKING:
     from finetuning_async._api._messages import Call
 
+pytestmark = pytest.mark.sampled(2)
+
 
 LEFT_OPEN = "ignore:Async generator 'httpx._content.ByteStream:ResourceWarning"
 """What trio warns of when a caller's client of httpx is cancelled while it writes."""
@@ -53,6 +55,7 @@ def our_wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     return wire_in_memory("our own", monkeypatch)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("warm", [False, True], ids=["new", "used before"])
 @pytest.mark.parametrize("call", [GET, POST], ids=["read", "create"])
@@ -89,6 +92,7 @@ def test_a_request_cancelled_at_any_step_loses_nothing(
     assert step > 5
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("call", [GET, POST], ids=["read", "create"])
 def test_a_request_cancelled_at_any_step_of_its_wait_takes_no_slot(

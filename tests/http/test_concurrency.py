@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from finetuning_async._api._messages import Call
 
+pytestmark = pytest.mark.sampled(2)
+
 UP = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
 CREATED = (
     b"HTTP/1.1 202 Accepted\r\nContent-Length: 46\r\n\r\n"
@@ -70,6 +72,7 @@ async def test_hung_reads_do_not_block_creates_nor_hung_creates_reads(
         net.streams.clear()
 
 
+@pytest.mark.sampled(2)
 async def test_slots_are_given_in_order(wire: Wire) -> None:
     net, transport = wire.net, wire.transport()
     ends: list[int] = []
@@ -107,6 +110,7 @@ async def test_a_timeout_while_waiting_for_a_slot_sends_nothing(
     await wire.close(transport)
 
 
+@pytest.mark.sampled(2)
 async def test_200_concurrent_reads_need_no_more_connections_than_slots(
     wire: Wire,
 ) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Final
 
-import pytest
-
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._store import JournalStore, MemoryStore
 from finetuning_async.postgres._journal_store import PostgresStore
@@ -14,10 +12,9 @@ from finetuning_async.postgres._journal_store import PostgresStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-POSTGRES: Final = pytest.param("postgres", marks=pytest.mark.xdist_group("postgres"))
-"""One worker of the suite starts a database, not each of them."""
+    import pytest
 
-STORES: Final = ("memory", "sqlite", POSTGRES)
+STORES: Final = ("memory", "sqlite", "postgres")
 
 _JOURNALS = itertools.count(1)
 

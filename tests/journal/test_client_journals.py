@@ -207,7 +207,6 @@ def test_the_webhooks_query_is_in_no_byte_of_a_journal(tmp_path: Path) -> None:
         assert "drip" in "\n".join(db.iterdump())
 
 
-@pytest.mark.xdist_group("postgres")
 async def test_a_client_keeps_its_journal_in_postgres(postgres: str) -> None:
     journal: JournalBackend = PostgresJournal(postgres, settle=10, look_every=1)
     item = insert(journal.open(ACCOUNT), RAIN, Entry(holder="h"))

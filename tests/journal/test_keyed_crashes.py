@@ -23,7 +23,6 @@ from hypothesis.stateful import (
 
 from finetuning_async import GenerationRequest, IdempotencyConflictError
 from finetuning_async.emulator import Fault
-from tests.journal._journal_stores import POSTGRES
 from tests.journal._key_spaces import new_key_space
 from tests.journal._processes import World
 
@@ -232,7 +231,7 @@ def by_prompt(keys: set[str]) -> dict[str, list[str]]:
     [
         ("memory", 15),
         ("sqlite", 5),
-        pytest.param("postgres", 5, marks=POSTGRES.marks),
+        ("postgres", 5),
     ],
 )
 def test_no_crash_pays_a_key_twice_or_loses_its_track(

@@ -18,6 +18,8 @@ from tests.journal._processes import World
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.sampled(2)
+
 RAIN: Final = GenerationRequest("rain", idempotency_key="k")
 SEEDED: Final = GenerationRequest("rain", seed=5, idempotency_key="k")
 """Another may look like it, so it is committed as planned before it is sent."""
@@ -73,6 +75,7 @@ def listings(world: World) -> int:
     return world.service.count(method="GET", path="/v1/generations")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("kind", STORES)
 def test_a_crash_at_any_commit_is_paid_once(

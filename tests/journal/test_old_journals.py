@@ -84,9 +84,10 @@ def test_a_file_of_an_earlier_version_is_migrated(tmp_path: Path, version: int) 
         assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
 
 
-@pytest.mark.xdist_group("postgres")
 @pytest.mark.parametrize("version", [1, 2])
-def test_tables_of_an_earlier_version_are_migrated(postgres: str, version: int) -> None:
+def test_postgres_tables_of_an_earlier_version_are_migrated(
+    postgres: str, version: int
+) -> None:
     since = time.time()
     write_postgres(postgres, ("default", version))
     store = PostgresStore(postgres)
@@ -95,8 +96,7 @@ def test_tables_of_an_earlier_version_are_migrated(postgres: str, version: int) 
     store.close()
 
 
-@pytest.mark.xdist_group("postgres")
-def test_each_journal_of_a_database_is_migrated_when_it_is_opened(
+def test_each_journal_of_a_postgres_database_is_migrated_when_it_is_opened(
     postgres: str,
 ) -> None:
     since = time.time()

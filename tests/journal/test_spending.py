@@ -174,8 +174,7 @@ def test_a_change_above_a_limit_is_not_made_and_undoes_no_other(
         store.book(Booking(name="x", share=None, holder="h"), limits)
 
 
-@pytest.mark.xdist_group("postgres")
-def test_a_database_lends_a_credit_under_its_lock_beside_an_impossible_change(
+def test_a_postgres_database_lends_a_credit_under_its_lock_beside_an_impossible_change(
     postgres_cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, other = (PostgresStore(postgres_cluster, journal="lock") for _ in range(2))

@@ -54,7 +54,7 @@ from finetuning_async.journal._state_machine import (
     Sending,
     step,
 )
-from tests.journal._journal_stores import POSTGRES, opener
+from tests.journal._journal_stores import opener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -349,7 +349,7 @@ class Crashes(RuleBasedStateMachine):
     [
         ("memory", 100),
         ("sqlite", 10),
-        pytest.param("postgres", 10, marks=POSTGRES.marks),
+        ("postgres", 10),
     ],
 )
 def test_no_crash_pays_twice_or_loses_an_item(

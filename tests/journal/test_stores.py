@@ -277,8 +277,9 @@ os.kill(os.getpid(), signal.SIGKILL)
     store.close()
 
 
-@pytest.mark.xdist_group("postgres")
-def test_a_journal_of_a_newer_version_is_refused(postgres_cluster: str) -> None:
+def test_a_postgres_journal_of_a_newer_version_is_refused(
+    postgres_cluster: str,
+) -> None:
     PostgresStore(postgres_cluster, journal="newer").close()
     with psycopg.connect(postgres_cluster) as db:
         db.execute("UPDATE finetuning_journal SET version = 99 WHERE name = 'newer'")
@@ -286,8 +287,7 @@ def test_a_journal_of_a_newer_version_is_refused(postgres_cluster: str) -> None:
         PostgresStore(postgres_cluster, journal="newer")
 
 
-@pytest.mark.xdist_group("postgres")
-def test_a_lost_connection_is_reopened(postgres_cluster: str) -> None:
+def test_a_lost_connection_to_postgres_is_reopened(postgres_cluster: str) -> None:
     store = PostgresStore(postgres_cluster, journal="broken")
     store.add(items(1))
     with psycopg.connect(postgres_cluster) as db:
@@ -301,9 +301,8 @@ def test_a_lost_connection_is_reopened(postgres_cluster: str) -> None:
     store.close()
 
 
-@pytest.mark.xdist_group("postgres")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
-def test_a_child_forked_during_a_call_of_another_thread_goes_on(
+def test_a_child_forked_during_a_call_to_postgres_in_another_thread_goes_on(
     postgres_cluster: str,
 ) -> None:
     journal = PostgresJournal(postgres_cluster)
@@ -336,10 +335,9 @@ class SignalledError(Exception):
     """Raised by the handler of a signal."""
 
 
-@pytest.mark.xdist_group("postgres")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signal here")
 @pytest.mark.parametrize("part", ["transaction", "use"])
-def test_a_signal_that_ends_a_query_leaves_a_store_that_can_be_used(
+def test_a_signal_that_ends_a_query_of_postgres_leaves_a_usable_store(
     postgres_cluster: str, part: str
 ) -> None:
     def raise_error(*_: object) -> None:
@@ -360,8 +358,7 @@ def test_a_signal_that_ends_a_query_leaves_a_store_that_can_be_used(
     connection.close()
 
 
-@pytest.mark.xdist_group("postgres")
-def test_work_in_a_failed_add_is_rolled_back(
+def test_work_in_a_failed_add_is_rolled_back_in_postgres(
     postgres_cluster: str,
 ) -> None:
     store = PostgresStore(postgres_cluster, journal="together")
@@ -380,8 +377,7 @@ def test_work_in_a_failed_add_is_rolled_back(
     store.close()
 
 
-@pytest.mark.xdist_group("postgres")
-def test_journals_and_batches_are_separate(postgres_cluster: str) -> None:
+def test_journals_and_batches_in_postgres_are_separate(postgres_cluster: str) -> None:
     first = PostgresStore(postgres_cluster, journal="first")
     second = PostgresStore(postgres_cluster, journal="second")
     for batch in ("a", "a.b"):
@@ -400,8 +396,9 @@ def test_journals_and_batches_are_separate(postgres_cluster: str) -> None:
     second.close()
 
 
-@pytest.mark.xdist_group("postgres")
-def test_programs_that_start_at_once_create_one_journal(postgres: str) -> None:
+def test_programs_that_start_at_once_create_one_journal_in_postgres(
+    postgres: str,
+) -> None:
     def begin(number: int) -> int:
         store = PostgresStore(postgres, journal=f"j{number % 2}")
         added = store.add(items(3)).new

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
+pytestmark = pytest.mark.sampled(2)
+
 
 class Telemetry:
     """Everything that an application's SDK receives."""

@@ -14,6 +14,8 @@ from benchmarks.limiter.ours import Ours
 from benchmarks.limiter.servers import KINDS
 from benchmarks.limiter.simulation import Result, Setting, Wire, run
 
+pytestmark = pytest.mark.sampled(2)
+
 SEEDS = 4
 NOT_COUNTERS = [kind for kind in KINDS if not kind.startswith("counter")]
 COUNTERS = [kind for kind in KINDS if kind.startswith("counter")]
@@ -71,6 +73,7 @@ def test_a_restart_in_a_used_up_minute_earns_at_most_one_429_per_window(
     assert max(result.worst_window for result in found) <= 1
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("foreign", [7, 8, 9, 10])
 @pytest.mark.parametrize("kind", NOT_COUNTERS)
 def test_a_restart_without_headers_earns_at_most_one_429_per_window(

@@ -20,6 +20,8 @@ from finetuning_async._pacing._queue_capacity import (
 from finetuning_async.emulator import Emulator
 from tests._emulated_client import emulated
 
+pytestmark = pytest.mark.sampled(2)
+
 
 @pytest.mark.long
 @pytest.mark.parametrize("size", [3, 5, 10])

@@ -204,6 +204,7 @@ def test_once_known_a_sliding_counter_refuses_nothing(
     assert not run.refused
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", ["counter", "counter, rounded"])
 @pytest.mark.parametrize("seed", range(20))
 def test_without_headers_a_sliding_counter_is_detected_by_a_few_refusals(

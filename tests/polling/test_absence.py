@@ -23,6 +23,8 @@ from tests._scripted_service import (
 if TYPE_CHECKING:
     from tests._scripted_service import ScriptedService
 
+pytestmark = pytest.mark.sampled(2)
+
 GET, LIST = ("get", "generations"), ("list", "generations")
 
 

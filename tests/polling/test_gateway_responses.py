@@ -76,6 +76,7 @@ def between(
     service.intercept = intercept
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("name", RESPONSES)
 async def test_gateway_responses_for_a_minute_end_no_wait(
@@ -110,6 +111,7 @@ async def test_a_single_gateway_response_is_one_warning(
         assert "403" in caplog.messages[0]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", RESPONSES)
 async def test_lasting_gateway_responses_end_all_waits(name: str) -> None:
     async with scripted_service() as (service, client):

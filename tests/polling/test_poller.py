@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from finetuning_async import AsyncClient
 
+pytestmark = pytest.mark.sampled(2)
+
 KEY = "ft_live_" + "7" * 32
 FIRST_PAGE = "/v1/generations?limit=99&offset=0"
 COMPLETED = f"{FIRST_PAGE}&status=completed"

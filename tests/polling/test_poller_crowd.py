@@ -6,6 +6,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 
 from finetuning_async import RateLimit, RateLimits
 from finetuning_async._polling._schedule import SHOWN_EVERY, SHOWN_SOONER
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from finetuning_async import AsyncClient
     from tests._scripted_service import ScriptedService
+
+pytestmark = pytest.mark.sampled(2)
 
 FIRST_PAGE = "/v1/generations?limit=99&offset=0"
 COMPLETED = f"{FIRST_PAGE}&status=completed"

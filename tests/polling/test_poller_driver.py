@@ -65,6 +65,7 @@ def tune(service: ScriptedService) -> None:
         service.add(f"t{number}", 60.0 + 10 * number, is_listed=number % 2 == 0)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("seed", "native"), [(seed, seed % 2 == 1) for seed in range(12)]
 )
@@ -92,6 +93,7 @@ async def test_whichever_waiter_is_cancelled_the_others_are_served(
         assert_nothing_left(client)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "task.cancel"])
 @pytest.mark.parametrize("cancelled", [(0, 1), (1, 0), (0, 1, 2), (2, 1, 0)], ids=str)
 async def test_the_role_is_not_lost_if_the_promoted_waiter_is_cancelled(

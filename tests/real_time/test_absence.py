@@ -9,6 +9,8 @@ from benchmarks.proofs._matrix import scaled_lookup
 from finetuning_async import AsyncClient, Generation, SubmissionUnknownError
 from finetuning_async.emulator import Emulator, Fault, serve
 
+pytestmark = pytest.mark.sampled(2)
+
 CREATE = "/v1/generations"
 
 

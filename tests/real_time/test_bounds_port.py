@@ -34,7 +34,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 WAYS = ["own connections", "a client of the caller's"]
 MIB = 2**20
 
-pytestmark = pytest.mark.parametrize("way", WAYS)
+pytestmark = [pytest.mark.parametrize("way", WAYS), pytest.mark.sampled(2)]
 
 
 @asynccontextmanager
@@ -89,6 +89,7 @@ DRIPPING = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("how", DRIPPING)
 async def test_an_attempt_takes_no_longer_than_request_timeout(
     way: str, how: str
@@ -112,6 +113,7 @@ async def test_tls_that_hangs_takes_no_longer_than_request_timeout(way: str) -> 
             assert anyio.current_time() - began < 1.0
 
 
+@pytest.mark.sampled(2)
 async def test_a_create_with_a_slow_response_is_looked_up_in_time(way: str) -> None:
     lists: list[float] = []
     sent = 0.0
@@ -156,6 +158,7 @@ def bomb(how: str) -> tuple[str, bytes]:
     return coding, body()
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("status", [200, 500, 404])
 @pytest.mark.parametrize("how", BOMBS)
 async def test_at_most_16_mib_of_a_response_are_decompressed(
@@ -222,6 +225,7 @@ def tls_of(host: str, **options: Any) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("how", ["an unknown authority", "no tls at all"])
 @pytest.mark.parametrize("what", USES)
 async def test_a_tls_error_is_raised_at_once_with_advice(

@@ -40,6 +40,7 @@ def _client(url: str, **options: Any) -> AsyncClient:
     return AsyncClient(KEY, base_url=url, rate_limits=None, **options)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("how", "place"), [("reset", 0), ("reset", 150), ("close", 60), ("hang", 150)]
 )

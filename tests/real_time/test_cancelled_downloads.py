@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import ByteStream
 
+pytestmark = pytest.mark.sampled(2)
+
 KEY = "ft_live_" + "e" * 32
 SONG = random.Random(5).randbytes(200_000)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nETag: x\r\n\r\n" % len(SONG)
@@ -133,6 +135,7 @@ async def test_500_cancelled_downloads_lose_no_connection(
     assert not list(tmp_path.glob(".*"))  # noqa: ASYNC240 - nothing else runs
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", ["ours", "httpx2"])
 @pytest.mark.parametrize("silent_after", [0, len(HEAD) + 70_000])
 @pytest.mark.parametrize("bound", ["request_timeout", "timeout"])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Held = tuple[AsyncClient, list[str], anyio.Event]
     Cancel = Callable[[Awaitable[object]], Awaitable[None]]
 
-pytestmark = pytest.mark.real_time
+pytestmark = [pytest.mark.real_time, pytest.mark.sampled(2)]
 BURST = ("X-RateLimit-Limit: 10", "X-RateLimit-Remaining: 9")
 
 

@@ -55,6 +55,7 @@ def shell(line: str, env: Mapping[str, str], folder: Path) -> tuple[int, str]:
     return ran.returncode, ran.stderr
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "line",
     [

@@ -75,8 +75,12 @@ def started(
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Mapping[str, str]]:
-    """The environment for an emulator on a port, at speed 1."""
-    with started("emulator", "--port", "0", "-q", "--playlist", "Beds") as process:
+    """The environment for an emulator on a port, at speed 1, without a queue that fills.
+
+    A worker may run more of these tests in a minute than tracks end.
+    """
+    options = ("--playlist", "Beds", "--creates-per-minute", "99", "--queue-size", "99")
+    with started("emulator", "--port", "0", "-q", *options) as process:
         assert process.stdout is not None
         line = process.stdout.readline().removeprefix("export ").split()
         yield {**BARE, **dict(word.split("=", 1) for word in line)}

@@ -95,6 +95,7 @@ def test_ctrl_c_during_shutdown_changes_nothing() -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("gap", [None, 0.0, 0.02])
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6])
 def test_ctrl_c_soon_after_the_start_once_or_twice_shows_no_traceback(

@@ -15,6 +15,8 @@ from finetuning_async.emulator import Emulator, Fault, serve
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.sampled(2)
+
 
 @pytest.fixture
 def anyio_backend() -> str:

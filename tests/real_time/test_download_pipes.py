@@ -87,6 +87,7 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("pause", [0, 0.02])
 @pytest.mark.parametrize("late", [0, 0.3])
 async def test_a_pipe_receives_the_whole_file(

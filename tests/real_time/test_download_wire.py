@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import SocketStream
 
+pytestmark = pytest.mark.sampled(2)
+
 KEY = "ft_live_" + "0" * 32
 OLD, NEW = b"old!" * 50_000, b"new!" * 50_000
 SIZE, CUT = len(OLD), 120_000
@@ -93,6 +95,7 @@ def response(status: str, body: bytes = b"", **headers: str) -> bytes:
     return head.encode() + body
 
 
+@pytest.mark.sampled(2)
 @WAYS
 @pytest.mark.parametrize("tag", ['"1"', '"2"'])
 async def test_a_part_is_appended_only_to_its_own_version(
@@ -113,6 +116,7 @@ async def test_a_part_is_appended_only_to_its_own_version(
     assert len(host.asked) == (2 if tag == '"1"' else 3)
 
 
+@pytest.mark.sampled(2)
 @WAYS
 async def test_a_file_whose_last_chunk_is_lost_is_completed(
     way: str, tmp_path: Path
@@ -171,6 +175,7 @@ async def test_a_redirect_into_a_private_network_is_not_followed(
     assert len(host.asked) == 1
 
 
+@pytest.mark.sampled(2)
 @WAYS
 async def test_audio_that_is_passed_on_goes_on_where_it_broke(way: str) -> None:
     said = {"Content_Range": f"bytes {CUT}-{SIZE - 1}/{SIZE}", "ETag": '"1"'}
@@ -195,6 +200,7 @@ async def test_audio_that_is_passed_on_goes_on_where_it_broke(way: str) -> None:
     assert host.header("cookie") == host.header("x-api-key") == [None] * 4
 
 
+@pytest.mark.sampled(2)
 @WAYS
 async def test_audio_that_is_passed_on_takes_little_memory(way: str) -> None:
     piece, number = bytes(1 << 16), 300

@@ -187,6 +187,7 @@ EFFECT = ("POST", "/v1/sound-effects")
 MOVE = ("POST", "/v1/playlists/p/tracks/move")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("where", "body", "field"),
     [

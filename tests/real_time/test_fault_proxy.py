@@ -42,6 +42,7 @@ async def test_creates_and_charges_match_wherever_a_connection_breaks(
     assert tally.creates["returned"] >= 8
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("after", range(0, 455, 50))
 async def test_a_response_cut_at_any_byte_is_one_track(

@@ -32,7 +32,9 @@ def anyio_backend() -> str:
     return "asyncio"  # uvicorn supports no other loop
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@pytest.mark.parametrize(
+    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.long)]
+)
 async def test_each_order_costs_once_while_workers_are_killed(
     request: pytest.FixtureRequest, tmp_path: Path, database: str
 ) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.usefixtures("warm_programs"),
     pytest.mark.real_time,
+    pytest.mark.sampled(2),
 ]
 
 CREATE = "/v1/generations"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import anyio
+import pytest
 from anyio.abc import SocketAttribute, SocketStream
 
 from finetuning_async import AsyncClient
+
+pytestmark = pytest.mark.sampled(2)
 
 KEY = "ft_live_" + "0" * 32
 

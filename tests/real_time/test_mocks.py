@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_httpx import HTTPXMock
     from pytest_httpx2 import HTTPXMock as HTTPX2Mock
 
-pytestmark = pytest.mark.usefixtures("warm_programs")
+pytestmark = [pytest.mark.usefixtures("warm_programs"), pytest.mark.sampled(2)]
 
 ROW = {"id": "gen_mock", "status": "completed", "prompt": "x"}
 
@@ -297,6 +297,7 @@ LATE = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", LATE)
 async def test_a_create_whose_mock_times_out_is_looked_up_and_never_sent_again(
     name: str,

@@ -101,6 +101,7 @@ async def _cancelled_read(client: AsyncClient, how: str, after: float) -> None:
     await asyncio.wait([task])
 
 
+@pytest.mark.sampled(3)
 @closes_cancelled_connects
 @pytest.mark.parametrize("how", ["task.cancel", "anyio"])
 @pytest.mark.parametrize("kind", ["http", "https"])

@@ -21,6 +21,8 @@ from tests._postgres_server import cluster, programs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.sampled(2)
+
 LIMITS = RateLimits(creates=RateLimit(8, per=2), reads=RateLimit(8, per=2))
 OK = ResponseFacts(status=200)
 

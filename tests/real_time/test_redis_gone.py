@@ -20,6 +20,8 @@ from tests._redis_server import RedisServer, program
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
+pytestmark = pytest.mark.sampled(2)
+
 SPEED = 60.0
 """The speed of the emulator: it allows 10 creates and 60 reads in any second."""
 

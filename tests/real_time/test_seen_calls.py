@@ -43,7 +43,7 @@ from tests.real_time._http_proxy import LOGIN, http_proxy, tls_service
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
-pytestmark = pytest.mark.usefixtures("warm_programs")
+pytestmark = [pytest.mark.usefixtures("warm_programs"), pytest.mark.sampled(2)]
 
 GIVEN: Final = WHOSE[1:]
 CALLS: Final = [("POST", "/v1/generations", 202), ("GET", "/v1/generations/gen_1", 200)]
@@ -153,6 +153,7 @@ print(json.dumps([(span["op"], span["description"]) for span in spans]))
 """
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("whose", WHOSE)
 async def test_sentry_sees_each_call_and_no_key(

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from pytest_httpx import HTTPXMock
 
-pytestmark = pytest.mark.usefixtures("warm_programs")
+pytestmark = [pytest.mark.usefixtures("warm_programs"), pytest.mark.sampled(2)]
 
 SONG = random.Random(19).randbytes(300_000)
 LIBRARIES = ["httpx", "httpx2"]
@@ -97,6 +97,7 @@ async def test_pytest_httpx_answers_a_download(
     assert not server.asked
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", WHOSE)
 async def test_vcr_records_a_download_and_plays_it(way: str, tmp_path: Path) -> None:
     cassette = str(tmp_path / "cassette.yaml")
@@ -171,6 +172,7 @@ print(json.dumps([(span["op"], span["description"]) for span in spans]))
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", WHOSE)
 async def test_sentry_sees_each_request_of_a_download(way: str, tmp_path: Path) -> None:
     """In a separate process, because Sentry patches httpx for good."""

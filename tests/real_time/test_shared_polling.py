@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from benchmarks.polling._waiting_processes import WaitingProcess
     from finetuning_async._coordination._shared_limiter import StoreLimiter
 
-pytestmark = pytest.mark.usefixtures("warm_programs")
+pytestmark = [pytest.mark.usefixtures("warm_programs"), pytest.mark.sampled(2)]
 
 SPEED = 20
 TIMES = (30.0, 45.0)

@@ -22,6 +22,8 @@ from tests._raw_server import KEY, Asked, created, listed, response, row, servin
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.sampled(2)
+
 
 class Service:
     """Makes a track for each create, and shows it.
@@ -231,6 +233,7 @@ async def test_an_id_alone_is_an_acceptance() -> None:
         assert (await client.generations.create("song")).id == "gen_1"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("how", ["get", "wait"])
 async def test_the_state_of_another_track_is_not_taken(how: str) -> None:
     asked_for = 0

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import SocketStream
 
+pytestmark = pytest.mark.sampled(2)
+
 KEY = "ft_live_" + "0" * 32
 
 

@@ -204,6 +204,7 @@ client.generate("rain", on_update=lambda _: sys.exit(3))
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("body", EXITS.values(), ids=EXITS)
 def test_an_exit_without_close_hangs_not_and_says_nothing(
     service: tuple[Emulator, str], body: str

@@ -27,6 +27,8 @@ from tests._raw_server import (
     serving,
 )
 
+pytestmark = pytest.mark.sampled(2)
+
 PAGE = "<html><body>Too many requests</body></html>"
 
 
@@ -64,6 +66,7 @@ def throttled(*headers: str) -> bytes:
 ON_UNKNOWN = pytest.mark.parametrize("on_unknown", ["raise", "resubmit"])
 
 
+@pytest.mark.sampled(3)
 @ON_UNKNOWN
 @pytest.mark.parametrize(
     "says",
@@ -97,6 +100,7 @@ async def test_a_create_that_the_gateway_passed_on_is_found() -> None:
         assert len(server.asked) == 2
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("lists", [throttled("Retry-After: 1"), b""])
 async def test_a_list_that_cannot_be_read_delays_the_error_only_briefly(
     lists: bytes, monkeypatch: pytest.MonkeyPatch
@@ -158,6 +162,7 @@ async def test_a_redirected_read_is_raised_at_once() -> None:
         assert len(server.asked) == 4
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("status", [403, 404, 405, 413, 421, 451, 502, 503, 504, 520])
 async def test_other_responses_of_a_gateway_are_looked_up_and_not_sent_again(
     status: int,
@@ -170,6 +175,7 @@ async def test_other_responses_of_a_gateway_are_looked_up_and_not_sent_again(
         assert len(server.asked) > 1
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("status", [401, 403, 404])
 async def test_one_refusal_of_a_gateway_ends_no_lookup(status: int) -> None:
     rows: list[dict[str, Any]] = []

@@ -64,6 +64,7 @@ def alone(receiver: WebhookReceiver) -> Any:
     return receiver
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("root_path", ["", "/api"])
 @pytest.mark.parametrize(
     ("place", "path"),

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from finetuning_async import AsyncClient, Progress
     from finetuning_async._api._requests import RequestLike
 
+pytestmark = pytest.mark.sampled(2)
+
 
 def songs(count: int) -> list[GenerationRequest]:
     return [GenerationRequest(f"song {n}", duration=5) for n in range(count)]

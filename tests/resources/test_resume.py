@@ -28,6 +28,8 @@ from tests._emulated_client import emulated, short
 if TYPE_CHECKING:
     from finetuning_async import AsyncClient
 
+pytestmark = pytest.mark.sampled(2)
+
 CREATE = "/v1/generations"
 RAIN = GenerationRequest("rain", idempotency_key="k")
 HELD = (Sending(7, 1.0), Lost(2.0, "it was lost"), Held("it may be any of two"))

@@ -97,6 +97,7 @@ async def test_what_is_asked_must_be_in_its_range(wrong: dict[str, Any]) -> None
             client.estimate(**wrong)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_the_expected_end_is_right_within_a_fifth_after_ten_tracks(
     seed: int,

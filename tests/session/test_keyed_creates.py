@@ -1041,6 +1041,7 @@ async def test_keys_belong_to_the_account_and_not_to_the_api_key() -> None:
 # Cancellation.
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("canceller", "after"),
     # Of each two moments one; the ways to cancel take turns.
@@ -1069,6 +1070,7 @@ def test_a_keyed_create_cancelled_at_any_time_is_paid_once(
     run_loop(canceller.loop, main)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("is_lost", [False, True])
 def test_a_keyed_create_cancelled_at_every_step_is_paid_once(

@@ -30,6 +30,8 @@ from tests._scripted_service import (
 if TYPE_CHECKING:
     import httpx
 
+pytestmark = pytest.mark.sampled(2)
+
 
 async def test_a_wait_returns_the_final_state() -> None:
     async with scripted_service() as (service, client):

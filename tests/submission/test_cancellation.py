@@ -211,6 +211,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("name", "after", "canceller"), CELLS)
 def test_a_create_cancelled_at_any_stage(
     name: str, after: float, canceller: Canceller
@@ -253,11 +254,15 @@ def test_a_create_that_waits_for_a_look_alike_is_cancelled_alone(
 
 @pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("name", ["sending", "recovery", "permit", "queue slot"])
-def test_a_create_cancelled_at_every_step(name: str, canceller: StepCanceller) -> None:
+def test_a_create_cancelled_at_every_step(
+    name: str, canceller: StepCanceller, pytestconfig: pytest.Config
+) -> None:
+    """Every third one in the suite, another one in each way to cancel."""
     prepare, settings, _ = STAGES[name]
-    step, reached = 0, True
+    stride = 1 if pytestconfig.getoption("--long") else 3
+    step, reached = -STEP_CANCELLERS.index(canceller) % stride, True
     while reached:
-        step += 1 if name in ("sending", "recovery") or step < 40 else 7
+        step += stride if name in ("sending", "recovery") or step < 40 else 7 * stride
 
         async def main(run_cancelled: Any) -> None:
             async with stage(**settings) as at:

@@ -33,6 +33,7 @@ def test_schedules_of_five_seeds_balance_with_httpx2(first: int) -> None:
     assert tally.tracks > 0
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("first", range(1, 200, 20))
 def test_schedules_of_five_seeds_balance(first: int) -> None:
     tally = Tally()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from finetuning_async import AsyncClient
     from finetuning_async.emulator import Emulator
 
+pytestmark = pytest.mark.sampled(2)
+
 assert defaults is not None
 
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from finetuning_async import AsyncClient
     from finetuning_async.emulator._settings import WebhookSender
 
+pytestmark = pytest.mark.sampled(2)
+
 EXPECTED = Expectation(20, 100)
 
 
