@@ -6,7 +6,6 @@ run tests on the real clock at a time, while another computes.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -34,28 +33,21 @@ def group_of(nodeid: str) -> str:
 
 def schedule(config: pytest.Config, log: Any) -> Any:
     """A scheduler of xdist's; its own groups, by a marker, do nothing in pytest 9.2."""
-    from xdist.scheduler import LoadScopeScheduling
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-    class Schedule(LoadScopeScheduling):
+    class Schedule(LoadScopeScheduling):  # type: ignore[misc]  # has no types
         def _split_scope(self, nodeid: str) -> str:
             return group_of(nodeid)
 
-        @cached_property
-        def _on_the_real_clock(self) -> list[str]:
-            """Those with the fewest tests last: they take longest, and begin first."""
-            return [group for group in self.workqueue if is_on_the_real_clock(group)]
-
         def _assign_work_unit(self, node: Any) -> None:
-            waiting = self._on_the_real_clock
-            if waiting and self._count_waiting() < WAITING:
-                self.workqueue.move_to_end(waiting.pop(), last=False)
-            elif computing := self._first_that_computes():
-                self.workqueue.move_to_end(computing, last=False)
+            real = [group for group in self.workqueue if is_on_the_real_clock(group)]
+            others = [group for group in self.workqueue if group not in real]
+            if real and (not others or self._count_waiting() < WAITING):
+                # Files with few tests come last, and take longest: they begin first.
+                self.workqueue.move_to_end(real[-1], last=False)
+            else:
+                self.workqueue.move_to_end(others[0], last=False)
             super()._assign_work_unit(node)
-
-        def _first_that_computes(self) -> str | None:
-            groups = (g for g in self.workqueue if not is_on_the_real_clock(g))
-            return next(groups, None)
 
         def _count_waiting(self) -> int:
             """How many workers run tests on the real clock now."""

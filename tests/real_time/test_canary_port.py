@@ -61,6 +61,7 @@ async def _deliver(_url: str, _headers: object, _body: bytes) -> int:
     return 200
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["me", "create", "first of a given client"])
 async def test_a_cancelled_call_on_a_socket(name: str) -> None:
     async with Emulator(webhook_sender=_deliver) as emulator, serve(emulator) as url:

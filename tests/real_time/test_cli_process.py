@@ -75,9 +75,9 @@ def started(
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Mapping[str, str]]:
-    """The environment for an emulator on a port, at speed 1, without a queue that fills.
+    """The environment for an emulator on a port, at speed 1.
 
-    A worker may run more of these tests in a minute than tracks end.
+    Its queue is long: more of these tests may run in a minute than tracks end.
     """
     options = ("--playlist", "Beds", "--creates-per-minute", "99", "--queue-size", "99")
     with started("emulator", "--port", "0", "-q", *options) as process:

@@ -37,7 +37,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOOK_SECRET", "a_secret_of_thirty_two_characters")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("example", APPS)
 async def test_an_application_of_an_example_does_what_it_shows(
     example: Example, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -163,6 +163,7 @@ def test_a_halted_holder_that_wakes_up_gets_the_track_of_its_successor(
         assert posts(emulator) == 1
 
 
+@pytest.mark.long
 def test_of_two_processes_that_resume_one_makes_what_a_third_has_left(
     tmp_path: Path,
 ) -> None:

@@ -163,6 +163,7 @@ def test_the_token_of_a_track_reaches_the_receiver(
     assert receiver.got[0][0] == "/hooks?token=of-this-track"
 
 
+@pytest.mark.long
 def test_a_receiver_that_is_down_and_a_look_that_fails_stop_nothing(
     emulator: EmulatorProcess, receiver: Receiver
 ) -> None:

@@ -60,6 +60,7 @@ def test_the_guide_shows_the_program_that_is_tested(name: str) -> None:
     assert (PROGRAMS / f"{name}.py").read_text("utf-8") in BLOCKS
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("block", OTHER_BLOCKS)
 def test_another_block_of_the_guide_runs(
     env: dict[str, str], tmp_path: Path, block: str

@@ -257,9 +257,9 @@ def test_a_create_that_waits_for_a_look_alike_is_cancelled_alone(
 def test_a_create_cancelled_at_every_step(
     name: str, canceller: StepCanceller, pytestconfig: pytest.Config
 ) -> None:
-    """Every third one in the suite, another one in each way to cancel."""
+    """Every fifth one in the suite, another one in each way to cancel."""
     prepare, settings, _ = STAGES[name]
-    stride = 1 if pytestconfig.getoption("--long") else 3
+    stride = 1 if pytestconfig.getoption("--long") else 5
     step, reached = -STEP_CANCELLERS.index(canceller) % stride, True
     while reached:
         step += stride if name in ("sending", "recovery") or step < 40 else 7 * stride
