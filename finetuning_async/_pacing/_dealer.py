@@ -41,11 +41,15 @@ class Dealer:
 
     Ranks are those of `RANKS`. `waiting` is always the ranks at which requests wait, in
     ascending order, the one that is dealt to included.
+
+    Attributes:
+        changes: How often it was told of something that may change whose turn it is.
     """
 
-    __slots__ = ("_later", "_skipped", "_turns")
+    __slots__ = ("_later", "_skipped", "_turns", "changes")
 
     def __init__(self) -> None:
+        self.changes = 0
         self._skipped = [0] * len(PRIORITIES)
         # By rank: the turn under way, and of the shares that had it already, the turn
         # that is their next one.
@@ -92,6 +96,7 @@ class Dealer:
             for known in [s for s, next_turn in later.items() if next_turn <= turn]:
                 del later[known]
         later[share] = turn + 1
+        self.changes += 1
 
     def count_skipped(self, dealt: int, waiting: Sequence[int]) -> None:
         """Record which ranks a permit passes over that goes to rank `dealt`."""
@@ -106,6 +111,7 @@ class Dealer:
         """Begin afresh at a rank where nothing waits any more."""
         self._skipped[rank] = 0
         self._later[rank].clear()
+        self.changes += 1
 
     def deals_before(self, rank: int, own: int, counts: Sequence[int]) -> int:
         """Return how many permits are dealt before one of a rank.

@@ -217,7 +217,7 @@ class FairQueue(Generic[T]):
         dealer: Knows whose turn it is; one for all queues of one rate budget.
     """
 
-    __slots__ = ("_classes", "_is_alone", "dealer", "ranks")
+    __slots__ = ("_classes", "_first", "_is_alone", "_seen", "dealer", "ranks")
 
     def __init__(self, dealer: Dealer | None = None) -> None:
         self._is_alone = dealer is None
@@ -225,10 +225,13 @@ class FairQueue(Generic[T]):
         self.ranks: tuple[int, ...] = ()
         """The ranks at which requests wait, in ascending order."""
         self._classes: dict[int, ClassQueue[T]] = {}
+        # The head, asked for several times a turn, after so many changes of the dealer.
+        self._first: T | None = None
+        self._seen = 0
 
     def use(self, dealer: Dealer) -> None:
         """Ask another dealer from now on; what waits stays."""
-        self.dealer = dealer
+        self.dealer, self._first = dealer, None
         for each in self._classes.values():
             each.use(dealer)
 
@@ -266,6 +269,7 @@ class FairQueue(Generic[T]):
             each = self._classes[item.rank] = ClassQueue(item.rank, self.dealer)
             self.ranks = tuple(sorted(self._classes))
         item.is_queued = True
+        self._first = None
         each.add(item)
 
     def discard(self, item: T) -> None:
@@ -273,6 +277,7 @@ class FairQueue(Generic[T]):
         if not item.is_queued:
             return
         item.is_queued = False
+        self._first = None
         each = self._classes[item.rank]
         each.discard(item)
         if not each.count:
@@ -294,12 +299,15 @@ class FairQueue(Generic[T]):
 
     def head(self, rank: int | None = None) -> T | None:
         """Return the request whose turn is next, or next at a rank; `None` if empty."""
-        if rank is None:
-            if not self.ranks:
-                return None
-            rank = self.dealer.next_rank(self.ranks)
-        each = self._classes.get(rank)
-        return None if each is None else each.first_line().head()
+        if rank is not None:
+            each = self._classes.get(rank)
+            return None if each is None else each.first_line().head()
+        if self._first is None or self._seen != self.dealer.changes:
+            self._seen = self.dealer.changes
+            self._first = (
+                self.head(self.dealer.next_rank(self.ranks)) if self.ranks else None
+            )
+        return self._first
 
     def in_order(self) -> Iterator[T]:
         """Yield all that wait, in the order in which they will be dealt."""

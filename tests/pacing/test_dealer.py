@@ -145,6 +145,20 @@ def test_a_share_that_had_its_turn_does_not_get_another_by_asking_again() -> Non
     assert dealt.count("a") == 3
 
 
+def test_a_turn_in_one_queue_counts_in_another_of_the_same_dealer() -> None:
+    dealer = Dealer()
+    here: FairQueue[Request] = FairQueue(dealer)
+    there: FairQueue[Request] = FairQueue(dealer)
+    first, second = Request(share="a"), Request(share="b")
+    here.add(first)
+    here.add(second)
+    assert here.head() is first
+    elsewhere = Request(share="a")
+    there.add(elsewhere)
+    there.deal(elsewhere)
+    assert here.head() is second
+
+
 def test_a_repetition_goes_before_others_of_its_own_share_only() -> None:
     queue = queue_of([Request(share="a"), Request(share="b"), Request(share="b")])
     again = Request(share="b", again=True)
