@@ -389,4 +389,28 @@ EQUIVALENTS: Final = (
         "if asked is not None and abs(seconds - asked) >= LENGTH_TOLERANCE:",
         "The fractions of a second of many frames meet it by accident only.",
     ),
+    Equivalent(
+        "_polling/_shared_polling.py",
+        "if now < self._reads_until:",
+        "if now <= self._reads_until:",
+        "A lead ends a microsecond sooner or later, counted from before its lease.",
+    ),
+    Equivalent(
+        "_polling/_shared_polling.py",
+        "if anyio.current_time() >= self._standalone_until:",
+        "if anyio.current_time() > self._standalone_until:",
+        "A sync is due in that very moment in any case.",
+    ),
+    Equivalent(
+        "_polling/_shared_polling.py",
+        "is_old = asked_at < self._leads_since",
+        "is_old = asked_at <= self._leads_since",
+        "The first read of a leader is sent after the reply that lets it lead.",
+    ),
+    Equivalent(
+        "_polling/_shared_polling.py",
+        "return now < self._yielding_until",
+        "return now <= self._yielding_until",
+        "Another process may lead a microsecond longer.",
+    ),
 )
