@@ -178,6 +178,7 @@ async def test_the_retry_event_of_a_download_has_the_host_only(
 
 
 async def test_the_events_of_waiting_for_a_rate_limit_a_429_and_the_queue() -> None:
+    await anyio.sleep(1000)  # so that a time and a duration differ
     seen: list[Event] = []
     async with emulated(Emulator(queue_size=1), on_event=seen.append) as (
         emulator,
@@ -221,6 +222,7 @@ async def test_a_create_in_doubt_has_an_event_at_its_begin_and_end() -> None:
 
 
 async def test_every_request_that_is_sent_is_followed_by_its_outcome() -> None:
+    await anyio.sleep(1000)  # so that a time and a duration differ
     seen: list[Event] = []
     async with emulated(on_event=seen.append) as (emulator, client):
         emulator.add_fault(Fault("slow_answer", seconds=100, times=None))
@@ -230,7 +232,10 @@ async def test_every_request_that_is_sent_is_followed_by_its_outcome() -> None:
             await client.generations.create("x")
     outcomes = _of(ResponseReceived, seen) + _of(RequestFailed, seen)
     assert len(outcomes) == len(_of(RequestSent, seen)) == 2
-    assert not any(event.not_sent for event in _of(RequestFailed, seen))
+    failed = _of(RequestFailed, seen)
+    assert not any(event.not_sent for event in failed)
+    # The response to a create that was sent is waited for a little longer.
+    assert [event.duration for event in failed] == pytest.approx([2, 7], abs=0.01)
 
 
 async def test_an_exception_of_the_callback_is_logged_once_and_ends_no_call(

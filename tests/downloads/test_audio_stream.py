@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ WHOLE = random.Random(1).randbytes(200_000)
 URL = "https://media.example/a.mp3?sig=s3cret"
 TAG = {"etag": '"1"', "content-type": "audio/mpeg"}
 
-Handler = Callable[[httpx.Request], httpx.Response]
+Handler = Callable[[httpx.Request], Any]
 
 
 def serving(handler: Handler, **options: Any) -> AsyncClient:
@@ -231,6 +232,26 @@ async def test_a_range_behind_the_end_is_refused_with_the_size(
 
     with pytest.raises(InvalidRequestError, match=r"start.*200000"):
         await read(serving(host).open_audio(URL, start=start))
+
+
+async def test_a_range_that_the_host_refuses_without_a_size_is_refused() -> None:
+    client = serving(lambda _: httpx.Response(416))
+    with pytest.raises(InvalidRequestError, match="less than the size of the file,"):
+        await read(client.open_audio(URL, start=7))
+
+
+async def test_a_file_has_one_line_in_the_log_with_the_time_to_its_first_byte(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def host(_: httpx.Request) -> httpx.Response:
+        await anyio.sleep(0.25)
+        return httpx.Response(200, content=b"mp3")
+
+    caplog.set_level(logging.DEBUG, "finetuning_async")
+    await anyio.sleep(1000)
+    await read(serving(host).open_audio(URL))
+    lines = [line for line in caplog.messages if line.startswith("GET ")]
+    assert lines == ["GET https://media.example/a.mp3?****: 200 in 250 ms"]
 
 
 @pytest.mark.parametrize(

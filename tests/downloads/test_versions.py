@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from finetuning_async import APIConnectionError, APIResponseError, AsyncClient
+from finetuning_async import (
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    AsyncClient,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -162,6 +167,30 @@ async def test_a_whole_response_to_a_range_request_starts_again(
     tmp_path: Path,
 ) -> None:
     assert await Host(TAGGED, whole(NEW, etag='"2"')).download(tmp_path) == NEW
+
+
+@pytest.mark.parametrize(
+    ("status", "passes"),
+    [(403, False), (404, False), (429, True), (430, False), (500, True), (503, True)],
+)
+async def test_a_host_that_refuses_the_rest_is_reported_not_read_again(
+    status: int, passes: bool, tmp_path: Path
+) -> None:
+    host = Host(TAGGED, new_response(status, {}))
+    with pytest.raises(APIStatusError) as caught:
+        await host.download(tmp_path, max_retries=1)
+    assert caught.value.status_code == status
+    assert caught.value.safe_to_retry == passes
+    assert len(host.asked) == 2
+
+
+async def test_a_416_to_a_request_for_the_whole_file_is_a_refusal(
+    tmp_path: Path,
+) -> None:
+    host = Host({})
+    host.responses = [new_response(416, {})]
+    with pytest.raises(APIStatusError, match="refused the file"):
+        await host.download(tmp_path)
 
 
 async def test_a_416_at_the_end_of_the_same_version_completes_the_file(

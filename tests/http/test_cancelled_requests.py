@@ -174,9 +174,10 @@ async def test_a_connect_timeout_retires_nothing(wire: Wire) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(transport.send, GET)
         await anyio.sleep(3 * STEP)
-        net.connect_delay = inf
+        net.connect_delay, began = inf, anyio.current_time()
         with pytest.raises(NoResponse, match="ConnectTimeout") as caught:
             await transport.send(POST)
+        assert anyio.current_time() - began == pytest.approx(1, abs=0.001)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "not_sent")
     await transport.send(GET)
     assert [stream.sent.count(b"GET ") for stream in net.streams] == [2]
@@ -199,6 +200,27 @@ async def test_connecting_for_the_whole_timeout_retires_nothing(
     await transport.send(GET)
     assert [stream.sent.count(b"GET ") for stream in net.streams] == [2, 0]
     await our_wire.close(transport)
+
+
+async def test_a_handshake_that_heeds_no_timeout_ends_with_its_attempt(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def start_tls(*_: Any, **__: Any) -> None:
+        await anyio.sleep(inf)
+
+    net, transport = wire.net, wire.transport(10.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("tests._in_memory_network.Stream.start_tls", start_tls)
+        began = anyio.current_time()
+        with pytest.raises(NoResponse) as caught:
+            await transport.send(POST)
+    assert (caught.value.timed_out, caught.value.evidence) == (True, "not_sent")
+    assert anyio.current_time() - began == pytest.approx(10, abs=0.001)
+    assert not net.open()
+    assert has_all_slots(transport)
+    await transport.send(POST)
+    await wire.close(transport)
+    assert not net.open()
 
 
 async def test_a_request_cancelled_after_it_was_sent_retires_nothing(

@@ -6,6 +6,7 @@ Over an in-memory network, with our own client and with callers' of httpx and ht
 from __future__ import annotations
 
 import gzip
+import re
 import ssl
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import pytest
 from finetuning_async._api._messages import Call
 from finetuning_async._http import _connection_config
 from finetuning_async._http._delivery import NoResponse, SendTracker
+from finetuning_async._http._http_clients import RecentIds
 from tests._in_memory_network import STEP
 from tests._in_memory_transport import (
     GET,
@@ -297,3 +299,42 @@ async def test_certificates_and_host_names_are_checked(
     assert contexts[0].verify_mode is ssl.CERT_REQUIRED
     assert contexts[0].check_hostname
     await our_wire.close(transport)
+
+
+async def test_each_request_goes_through_the_proxy_of_its_host_if_there_is_one(
+    our_wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.example")
+    monkeypatch.setenv("http_proxy", "http://other-proxy.example")
+    monkeypatch.setenv("no_proxy", "media.example")
+    net = our_wire.net
+    net.response, net.next_responses = b"HTTP/1.1 200 OK\r\n\r\n", [net.response] * 9
+    config = _connection_config.ConnectionConfig()
+    async with config.new_client(config.tls()) as client:
+        for url in (
+            "https://service.example/1",
+            "https://media.example/2",
+            "http://service.example/3",
+            "https://service.example/4",
+            "https://media.example/5",
+        ):
+            await client.get(url)
+    seen = [
+        re.findall(rb"^(?:CONNECT|GET) \S+", s.sent, re.MULTILINE) for s in net.streams
+    ]
+    assert seen == [
+        [b"CONNECT service.example:443", b"GET /1", b"GET /4"],
+        [b"GET /2", b"GET /5"],
+        [b"GET http://service.example/3"],
+    ]
+    assert not net.open()
+
+
+def test_the_ids_that_were_added_last_are_remembered() -> None:
+    recent = RecentIds(2)
+    for track_id in ("a", "b"):
+        recent.add(track_id)
+    assert ["a" in recent, "b" in recent] == [True, True]
+    recent.add("a")  # again, so that "b" is the oldest
+    recent.add("c")
+    assert [track_id in recent for track_id in ("a", "b", "c")] == [True, False, True]

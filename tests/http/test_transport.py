@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 import random
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -220,6 +222,24 @@ async def test_the_evidence_of_the_in_process_emulator(
     assert caught.value.evidence == evidence
 
 
+async def test_a_failure_that_would_repeat_itself_says_what_to_do() -> None:
+    def handler(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("TLS") from ssl.SSLCertVerificationError(1, "own")
+
+    failure = await _failure(handler)
+    assert failure.is_permanent
+    assert "ConnectError: TLS; the certificate was not accepted" in failure.reason
+
+
+async def test_a_connection_that_is_refused_is_not_permanent() -> None:
+    def handler(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    failure = await _failure(handler)
+    assert not failure.is_permanent
+    assert failure.reason == "ConnectError: refused"
+
+
 async def test_nothing_is_sent_for_a_cancelled_caller() -> None:
     async with Emulator() as emulator:
         async with httpx.AsyncClient(transport=emulator.transport()) as http:
@@ -276,6 +296,51 @@ async def test_the_key_is_on_the_request_only_while_it_is_sent() -> None:
             await transport.send(GET)
     assert keys == [KEY, KEY]
     assert all(KEY_HEADER not in request.headers for request in seen)
+
+
+class Signing(httpx.AsyncClient):
+    """A caller's client that changes each request it builds."""
+
+    def build_request(self, *args: Any, **options: Any) -> httpx.Request:
+        request = super().build_request(*args, **options)
+        request.headers["X-Signed"] = "1"
+        return request
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "added"),
+    [
+        (Signing, {}, ("/v1/generations", "1", None)),
+        (
+            httpx.AsyncClient,
+            {"params": {"tenant": "a"}},
+            ("/v1/generations?tenant=a", None, None),
+        ),
+        (
+            httpx.AsyncClient,
+            {"cookies": {"session": "b"}},
+            ("/v1/generations", None, "session=b"),
+        ),
+    ],
+    ids=["signature", "parameters", "cookies"],
+)
+async def test_what_a_callers_client_adds_to_a_request_goes_with_a_create(
+    kind: type[httpx.AsyncClient], options: dict[str, Any], added: tuple[str, ...]
+) -> None:
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(202)
+
+    async with kind(transport=httpx.MockTransport(handler), **options) as http:
+        await _transport(http).send(POST)
+    (request,) = seen
+    headers = request.headers
+    path = request.url.raw_path.decode()
+    assert (path, headers.get("X-Signed"), headers.get("Cookie")) == added
+    assert json.loads(request.content) == POST.body
+    assert headers["Content-Length"] == str(len(request.content))
 
 
 async def test_a_redirect_is_not_followed() -> None:
