@@ -413,4 +413,10 @@ EQUIVALENTS: Final = (
         "return now <= self._yielding_until",
         "Another process may lead a microsecond longer.",
     ),
+    Equivalent(
+        "_polling/_dispatch.py",
+        "and now >= track.unclear_since + BELIEVED_AFTER",
+        "and now > track.unclear_since + BELIEVED_AFTER",
+        "A wait ends with the refusal after, if it is a microsecond too soon.",
+    ),
 )
