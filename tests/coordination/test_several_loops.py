@@ -14,7 +14,12 @@ import trio
 
 from finetuning_async import RateLimit, RateLimits
 from finetuning_async._api._messages import ResponseFacts
-from finetuning_async._coordination._process_limiter import ProcessLimiter
+from finetuning_async._coordination._process_limiter import (
+    PATIENCE,
+    RECHECK,
+    ProcessLimiter,
+    ProcessWaitQueue,
+)
 from finetuning_async._pacing._dealer import RANKS
 from finetuning_async._pacing._limiter import with_terms
 from finetuning_async._pacing._queue_protocols import QueueGate, Terms
@@ -30,17 +35,17 @@ ROOM = ResponseFacts(status=202, limit=LIMIT, remaining=LIMIT)
 numbers = count()
 
 
-def limiter_of(key: AccountKey) -> ProcessLimiter:
-    limits = RateLimits(creates=RateLimit(LIMIT))
+def limiter_of(key: AccountKey, limit: int = LIMIT) -> ProcessLimiter:
+    limits = RateLimits(creates=RateLimit(limit))
     return ProcessLimiter(limits, rng=random.Random(1), key=key)
 
 
 class Loop:
     """An event loop that runs only while a test lets it."""
 
-    def __init__(self, key: AccountKey, sent: list[str]) -> None:
+    def __init__(self, key: AccountKey, sent: list[str], limit: int = LIMIT) -> None:
         self.loop = asyncio.new_event_loop()
-        self.limiter = limiter_of(key)
+        self.limiter = limiter_of(key, limit)
         self.sent = sent
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -86,9 +91,29 @@ class Loop:
 
         return self.run(work())  # type: ignore[no-any-return]  # of `run`
 
+    def looks_again_in(self) -> float:
+        """Let its first request look; return in how many seconds it does so again."""
+
+        async def work() -> float:
+            queue, _ = self.limiter._all_queues()
+            assert isinstance(queue, ProcessWaitQueue)
+            head, now = queue.head(), anyio.current_time()
+            assert head is not None
+            reservation, at = queue._take_if_first(head, now)
+            assert reservation is None
+            return at - now
+
+        return self.run(work())  # type: ignore[no-any-return]  # of `run`
+
     async def _take_all(self) -> list[Permit]:
         await self.take_one()
         return [await self.limiter.acquire("creates") for _ in range(LIMIT - 1)]
+
+    def answer(self, permit: Permit) -> None:
+        async def work() -> None:
+            permit.answered(ResponseFacts(status=202))
+
+        self.run(work())
 
     def return_all(self, permits: list[Permit]) -> None:
         async def work() -> None:
@@ -110,11 +135,12 @@ async def _steps(number: int) -> None:
 
 
 @pytest.fixture
-def loops() -> Iterator[tuple[Loop, Loop]]:
+def loops(request: pytest.FixtureRequest) -> Iterator[tuple[Loop, Loop]]:
     """Two event loops of one account."""
+    limit = getattr(request, "param", LIMIT)
     key = (f"https://{next(numbers)}.loops.example", "hash", False)
     sent: list[str] = []
-    pair = Loop(key, sent), Loop(key, sent)
+    pair = Loop(key, sent, limit), Loop(key, sent, limit)
     yield pair
     for each in pair:
         each.close()
@@ -176,6 +202,46 @@ def test_only_a_repetition_goes_before_its_own_share_in_another_loop(
     other.return_all(permits)  # they are free, and the first loop has not looked yet
     other.start("newcomer", share=share, first=first)
     assert other.sent == ["newcomer"] * goes
+
+
+def test_low_creates_are_spaced_over_all_loops(loops: tuple[Loop, Loop]) -> None:
+    one, _ = loops
+    permits = one.take_all()
+    for loop in loops:
+        loop.start("low", count=LIMIT // 2 + 1)
+    one.return_all(permits)
+    alternate(loops)
+    assert one.sent == ["low"]
+
+
+@pytest.mark.parametrize("loops", [1], indirect=True)
+def test_only_beside_other_loops_a_request_looks_whether_one_has_ended(
+    loops: tuple[Loop, Loop],
+) -> None:
+    one, other = loops
+    permit = one.run(one.limiter.acquire("creates"))
+    one.start("first")
+    assert one.looks_again_in() == inf, "its own loop would read the responses"
+    other.start("second")
+    assert one.looks_again_in() == pytest.approx(RECHECK, abs=0.1)
+    assert other.looks_again_in() == pytest.approx(RECHECK + PATIENCE, abs=0.1)
+    one.answer(permit)
+    assert one.looks_again_in() > 50, "nothing else can let it go before"
+    assert other.looks_again_in() == pytest.approx(RECHECK + PATIENCE, abs=0.1)
+
+
+def test_a_free_token_waits_a_while_for_a_loop_that_is_late(
+    loops: tuple[Loop, Loop],
+) -> None:
+    one, other = loops
+    permits = one.take_all()
+    one.start("late")
+    other.start("second")
+    other.return_all(permits)
+    for _ in range(2):  # however often it looks
+        assert other.looks_again_in() == pytest.approx(PATIENCE, abs=0.1)
+    alternate(loops)
+    assert one.sent == ["late", "second"]
 
 
 class OpensAt:

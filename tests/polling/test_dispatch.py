@@ -6,9 +6,11 @@ from math import inf
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from finetuning_async import (
+    APIResponseError,
     BadRequestError,
     Event,
     GenerationEnded,
@@ -17,6 +19,7 @@ from finetuning_async import (
 )
 from finetuning_async._pacing._in_flight import TrackInProgress
 from finetuning_async._polling._dispatch import MAX_PAUSE
+from finetuning_async._polling._failure_tracker import BELIEVED_AFTER, BELIEVED_COUNT
 from finetuning_async._polling._read_planner import Read
 from finetuning_async._polling._schedule import (
     FIRST_LOOK,
@@ -26,7 +29,7 @@ from finetuning_async._polling._schedule import (
     Expectation,
 )
 from finetuning_async._polling._webhook_hints import TRUSTED_AFTER
-from tests._dispatch_harness import INTERVAL, DispatchHarness, at, not_found, row
+from tests._dispatch_harness import INTERVAL, DispatchHarness, at, not_found, reply, row
 
 
 async def test_each_family_is_parsed_as_its_own_model() -> None:
@@ -116,6 +119,7 @@ async def test_the_age_of_a_foreign_track_is_learned_once() -> None:
 async def learned(**fields: Any) -> tuple[float, float]:
     """The expectation after tracks that were running at 20 s and ended at 30 s."""
     harness = DispatchHarness()
+    await anyio.sleep(50)
     for n in range(SAMPLES_NEEDED * 100):
         harness.accept(str(n))
     tracks = [harness.watch(track_id)[0] for track_id in list(harness.inflight.tracks)]
@@ -136,6 +140,7 @@ async def learned(**fields: Any) -> tuple[float, float]:
         ({"createdAt": at(0), "completedAt": at(25)}, 24, 25),
         ({"createdAt": at(0), "completedAt": at(90)}, 30, 30),
         ({"createdAt": at(0), "completedAt": at(15)}, 15, 15),
+        ({"createdAt": at(0), "completedAt": at(0.5)}, 0.5, 0.5),
         ({"generationTime": 22}, 22, 30),
         ({"generationTime": 5, "createdAt": at(0), "completedAt": at(25)}, 5, 25),
     ],
@@ -145,7 +150,7 @@ async def test_durations_are_learned_from_dates_and_observations(
 ) -> None:
     low, high = await learned(**fields)
     slack = (2 * (latest - earliest) + latest) / (SAMPLES_NEEDED * 100) + 1.0
-    assert low == pytest.approx(earliest - slack, abs=0.01)
+    assert low == pytest.approx(max(earliest - slack, 0), abs=0.01)
     assert high == pytest.approx(latest + slack, abs=0.01)
 
 
@@ -293,6 +298,46 @@ async def test_a_look_ends_overtime_and_keeps_a_new_hint() -> None:
     harness.get(a, row("a"))
     assert waits.timed_out
     assert a.next_look == -inf
+
+
+async def test_a_response_that_was_overtaken_counts_only_if_it_is_an_end() -> None:
+    harness = DispatchHarness()
+    harness.accept("a")
+    a, waits = harness.watch("a")
+
+    def overtaken(status: str) -> None:
+        late = attrs.evolve(reply(row("a", status)), sent_at=a.seen_running_at - 1)
+        harness.dispatcher.dispatch(Read("generations", [a]), late)
+
+    await anyio.sleep(5)
+    harness.get(a, row("a"))
+    overtaken("queued")
+    assert waits.latest is not None
+    assert waits.latest.status == "processing"
+    overtaken("completed")
+    assert waits.latest.status == "completed"
+    assert len(harness.watch_list) == 0
+
+
+async def test_a_gateway_that_responds_to_the_reads_of_one_track_ends_its_waits() -> (
+    None
+):
+    harness = DispatchHarness()
+    harness.accept("a")
+    a, waits = harness.watch("a")
+    read, error = Read("generations", [a]), APIResponseError("no JSON")
+    for _ in range(BELIEVED_COUNT):
+        harness.failed(read, error)
+    await anyio.sleep(BELIEVED_AFTER - 0.1)
+    harness.failed(read, error)
+    assert waits.error is None
+    harness.get(a, row("a"))  # what came before does not count any more
+    for _ in range(BELIEVED_COUNT - 1):
+        harness.failed(read, error)
+        await anyio.sleep(BELIEVED_AFTER)
+    assert waits.error is None
+    harness.failed(read, error)
+    assert waits.error is error
 
 
 async def test_after_its_end_a_track_is_not_read() -> None:

@@ -93,9 +93,13 @@ async def test_without_dates_the_reach_of_a_page_is_unknown(knows: str) -> None:
     await anyio.sleep(30)
     if knows != "no time":
         harness.set_clock()
-    date = {} if knows == "no dates" else {"createdAt": at(20)}
+    has_dates = knows != "no dates"
+    rows = [
+        row(name, "completed", **({"createdAt": at(created)} if has_dates else {}))
+        for name, created in (("newest", 70), ("oldest", 20))
+    ]
     before = a.status_due_by, a.next_look
-    harness.page([a], row("x", "completed", **date), is_filtered=True, has_more=True)
+    harness.page([a], *rows, is_filtered=True, has_more=True)
     is_known = knows == "all"
     assert (a.seen_running_at > 0) is is_known
     assert harness.listings.can_use_completed_list(a, before[0] - 1) is is_known

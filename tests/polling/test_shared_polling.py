@@ -9,7 +9,7 @@ import anyio
 import attrs
 import pytest
 
-from finetuning_async import Generation, SoundEffect
+from finetuning_async import BadRequestError, Generation, SoundEffect
 from finetuning_async._coordination import (
     ObservedState,
     PollReport,
@@ -17,6 +17,7 @@ from finetuning_async._coordination import (
     WatchedTrack,
 )
 from finetuning_async._polling._failure_tracker import FailureTracker
+from finetuning_async._polling._read_planner import Read
 from finetuning_async._polling._shared_polling import (
     MAX_SYNC_INTERVAL,
     MIN_SYNC_INTERVAL,
@@ -66,8 +67,8 @@ class Process(DispatchHarness):
             self.store, self.watch_list, self.dispatcher, self.failures, scale=scale
         )
 
-    async def sync(self, update: PollUpdate | None = None) -> PollReport:
-        """Sync; return what was reported. Without an update the store is down."""
+    async def sync(self, update: PollUpdate | None) -> PollReport:
+        """Sync; return what was reported. `None` while the store is down."""
         self.store.is_down = update is None
         self.store.update = update or FOLLOWS
         await self.shared.sync()
@@ -152,6 +153,36 @@ async def test_a_state_that_another_process_read_is_of_its_kind() -> None:
     assert isinstance(others.latest, Generation)
 
 
+async def test_the_newest_of_several_states_that_arrive_together_stays() -> None:
+    process = Process()
+    _, waits = process.watch("a")
+    seen = [
+        ObservedState(kind="music", row=row("a", status))
+        for status in ("queued", "processing")
+    ]
+    await process.sync(attrs.evolve(FOLLOWS, seen=seen))
+    assert waits.latest is not None
+    assert waits.latest.status == "processing"
+
+
+async def test_an_end_that_another_process_read_frees_the_queue_here_too() -> None:
+    process = Process()
+    for track_id in ("watched", "unwatched", "running"):
+        process.accept(track_id)
+    process.watch("watched")
+    process.watch("running")
+    rows = [
+        row("watched", "completed"),
+        row("unwatched", "completed"),
+        row("running"),
+        row("unknown", "completed"),
+    ]
+    seen = [ObservedState(kind="music", row=each) for each in rows]
+    await process.sync(attrs.evolve(FOLLOWS, seen=seen))
+    assert set(process.inflight.tracks) == {"running"}
+    assert set(process.inflight._ends) == {"watched", "unwatched"}
+
+
 # What is reported, and when.
 
 
@@ -207,16 +238,27 @@ async def test_a_process_that_begins_to_wait_receives_what_the_leader_knows() ->
 async def test_what_is_not_shown_to_the_leader_is_refused_to_each_that_waits() -> None:
     process = Process()
     await process.lead_for(wanted("a"), wanted("b"))
-    process.dispatcher.on_refusal("a")
-    process.dispatcher.on_refusal("own")
+    process.refused(Read("generations", [process.foreign("a")]), not_found())
     assert process.shared.next_sync == -inf
     assert (await process.sync(LEADS)).refused == ["a"]
-    process.watch_list.drop("a")
     assert not (await process.lead_on(wanted("a"), wanted("b"))).refused
     assert process.watch_list.get("a") is None, "it is not read again"
     assert process.watch_list.get("b") is not None
     again = await process.lead_on(wanted("a", is_fresh=True), wanted("b"))
     assert again.refused == ["a"]
+
+
+async def test_a_leaders_own_waits_end_with_their_own_error() -> None:
+    process = Process()
+    await process.lead_for(wanted("own"))
+    own, error = process.foreign("own"), BadRequestError("no", status_code=400)
+    (waits,) = own.watchers
+    process.refused(Read("generations", [own]), not_found())
+    assert own.absence is not None, "it is looked for first, as without the others"
+    await process.lead_on()
+    process.refused(Read("generations", [own]), error)
+    assert waits.error is error
+    assert not (await process.sync(LEADS)).refused
 
 
 async def test_changes_are_published_if_there_are_any() -> None:
