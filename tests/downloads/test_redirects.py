@@ -49,6 +49,7 @@ PRIVATE = [
     "https://224.0.0.1/",
     "https://me:pass@other.example/",
     "https://public.example@127.0.0.1/",
+    "https://other.example:0/",
     "ftp://other.example/b",
     "file:///etc/passwd",
 ]
@@ -112,6 +113,21 @@ async def test_no_redirect_leads_into_a_private_network(
     assert names_in(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("https://[::1]:8443/x?sig=s3cret", "https://[::1]:8443"),
+        ("http://other.example/x", "http://other.example"),
+    ],
+)
+async def test_a_refused_redirect_is_named_by_scheme_host_and_port(
+    place: str, shown: str, tmp_path: Path
+) -> None:
+    with pytest.raises(APIConnectionError) as caught:
+        await given(leading(place)).download(URL, tmp_path / "a.mp3")
+    assert f"from media.example was redirected to {shown}; only" in str(caught.value)
+
+
 @LIBRARIES
 @pytest.mark.parametrize("inside", PRIVATE)
 async def test_no_url_leads_into_a_private_network(
@@ -126,7 +142,7 @@ async def test_no_url_leads_into_a_private_network(
 
 @pytest.mark.parametrize(
     "place",
-    ["https://10.0.0.1/", "https://localhost:8443/", "http://[::1]:9/", HERE],
+    ["https://10.0.0.1/", "https://localhost:8443/", "http://[::1]:1/", HERE],
 )
 async def test_with_a_local_service_files_may_be_local(
     place: str, tmp_path: Path

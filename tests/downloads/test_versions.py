@@ -116,6 +116,19 @@ TAGGED = LENGTH | {"etag": '"1"'}
 
 
 @pytest.mark.parametrize(
+    ("first", "total"),
+    [(TAGGED, "*"), ({"etag": '"1"'}, str(SIZE)), (TAGGED, str(SIZE))],
+)
+async def test_a_part_that_ends_too_early_is_noticed_whichever_response_names_the_size(
+    first: dict[str, str], total: str, tmp_path: Path
+) -> None:
+    short = {"content-range": f"bytes {CUT}-{SIZE - 1}/{total}", "etag": '"1"'}
+    host = Host(first, new_response(206, short, OLD[CUT : CUT + 1000]))
+    assert await host.download(tmp_path) == OLD
+    assert host.asked[2] == (f"bytes={CUT + 1000}-", '"1"')
+
+
+@pytest.mark.parametrize(
     ("first", "then"),
     [
         (TAGGED, rest(NEW, etag='"2"')),
@@ -235,6 +248,24 @@ async def test_a_truncated_compressed_file_is_read_again(tmp_path: Path) -> None
     host.responses = [new_response(200, headers_sent, code[:-20])]
     assert await host.download(tmp_path) == OLD
     assert len(host.asked) == 2
+
+
+async def test_a_compressed_file_that_comes_in_pieces_is_read_once(
+    tmp_path: Path,
+) -> None:
+    class Pieces(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for start in range(0, len(code), 20):
+                yield code[start : start + 20]
+
+    code = gzip.compress(OLD)
+    headers_sent = {"content-encoding": "gzip", "content-length": str(len(code))}
+    host = Host({})
+    host.responses = [
+        lambda: httpx.Response(200, headers=headers_sent, stream=Pieces())
+    ]
+    assert await host.download(tmp_path) == OLD
+    assert len(host.asked) == 1
 
 
 PAGES = [

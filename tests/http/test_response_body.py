@@ -80,6 +80,13 @@ async def test_the_first_bytes_of_a_compressed_body_beyond_the_limit_are_kept() 
     assert await read_body(wire, "gzip") == Body(LONG[:KEPT], is_cut=True)
 
 
+async def test_what_is_beyond_the_limit_is_not_decompressed() -> None:
+    letters = bytes(random.Random(1).choices(b"abcd", k=3 * LIMIT))
+    damaged = gzip.compress(letters)[:-8] + b"\0" * 8
+    assert len(damaged) < LIMIT
+    assert await read_body(Wire(damaged), "gzip") == Body(letters[:KEPT], is_cut=True)
+
+
 async def test_a_body_that_is_not_in_its_coding_is_an_error() -> None:
     with pytest.raises(httpx.DecodingError):
         await read_body(Wire(b"{}"), "gzip")

@@ -35,6 +35,15 @@ def test_one_response_with_another_clock_changes_nothing(ahead: float) -> None:
     assert error_of(clock, 7.0) == pytest.approx(0.0, abs=1.2)
 
 
+@pytest.mark.parametrize("ahead", [3600.0, -3600.0])
+def test_two_clocks_that_contradict_each_other_change_nothing(ahead: float) -> None:
+    clock = ServerClock()
+    observe(clock, 0.0)
+    observe(clock, 1.3, ahead)
+    observe(clock, 2.6, -ahead)
+    assert error_of(clock, 3.0) == pytest.approx(0.0, abs=1.2)
+
+
 def test_a_clock_that_was_set_is_believed_at_the_second_response() -> None:
     clock = ServerClock()
     observe(clock, 0.0)
@@ -49,3 +58,30 @@ def test_a_wrong_first_response_is_corrected_by_the_next_two() -> None:
     for at in (10.0, 20.0):
         observe(clock, at)
     assert error_of(clock, 21.0) == pytest.approx(0.0, abs=1.2)
+
+
+def test_before_any_response_nothing_is_known() -> None:
+    clock = ServerClock()
+    nonsense = datetime(2500, 1, 1, tzinfo=UTC)
+    clock.observe(nonsense, sent_at=0.0, received_at=0.1)
+    assert (clock.not_before(1.0), clock.not_after(1.0)) == (None, None)
+
+
+@pytest.mark.parametrize("fractions", [(0.0, 0.9), (0.9, 0.0)])
+@pytest.mark.parametrize("ahead", [0.0, 3600.0, -3600.0])
+def test_responses_narrow_it_down_from_both_sides_even_once_it_was_set(
+    ahead: float, fractions: tuple[float, float]
+) -> None:
+    clock = ServerClock()
+    for at in (0.0, 1.3, 2.6, 3.9):
+        observe(clock, at)
+    first, second = fractions
+    observe(clock, 10.0 + first, ahead)
+    observe(clock, 20.0 + second, ahead)
+    # Either response alone leaves more than a second of doubt.
+    low, high = clock.not_before(30.0), clock.not_after(30.0)
+    assert low is not None
+    assert high is not None
+    true = NOON + timedelta(seconds=30.0 + ahead)
+    assert (true - low).total_seconds() == pytest.approx(0.1, abs=0.001)
+    assert (high - true).total_seconds() == pytest.approx(0.1, abs=0.001)

@@ -378,6 +378,19 @@ def test_a_bad_base_url_is_refused_and_shows_no_login(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (" http://service.example/api ", "http://service.example/api"),
+        ("https://service.example/?key=s3cret", "https://service.example/"),
+    ],
+)
+def test_a_bad_base_url_is_shown_without_its_query(url: str, shown: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        check_base_url(url)
+    assert f"got {shown!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("url", "kept"),
     [
         ("https://pub.finetuning.ai/", "https://pub.finetuning.ai"),

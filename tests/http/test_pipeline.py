@@ -1,0 +1,173 @@
+"""One request with its permit: who goes first, and how long it may take.
+
+The time is not 0 when a test begins, so that a time and a duration differ.
+"""
+
+from __future__ import annotations
+
+import random
+from math import inf
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from finetuning_async import (
+    APITimeoutError,
+    LocalRateLimiter,
+    RateLimit,
+    RateLimitError,
+    RateLimits,
+)
+from finetuning_async._api._messages import Call
+from finetuning_async._event_hook import Hook
+from finetuning_async._http import (
+    Pipeline,
+    RetryPolicy,
+    ServerClock,
+    _request_events,
+    capture_responses,
+)
+from finetuning_async._http._http_clients import ClientPool
+from finetuning_async._http._retry import RetryableFailure
+from finetuning_async._http._timeouts import as_timeout
+from finetuning_async._http._transport import Transport
+from finetuning_async._secrets import ApiKey
+
+READ = Call(method="GET", path="/v1/me")
+ONE_IN_TEN_SECONDS = RateLimits(reads=RateLimit(1, per=10))
+
+
+@pytest.fixture(autouse=True)
+async def _late() -> None:
+    await anyio.sleep(1000)
+
+
+class Service:
+    """Sends statuses in order, then 200; notes the path and time of each request."""
+
+    def __init__(self, *statuses: int, takes: float = 0.0, **headers: str) -> None:
+        self._statuses, self._takes = list(statuses), takes
+        self._headers = {name.replace("_", "-"): text for name, text in headers.items()}
+        self.paths: list[str] = []
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.paths.append(request.url.path)
+        await anyio.sleep(self._takes)
+        status = self._statuses.pop(0) if self._statuses else 200
+        return httpx.Response(status, json={}, headers=self._headers)
+
+
+def pipeline(
+    service: Service,
+    limits: RateLimits = RateLimits(),  # noqa: B008 - frozen
+    *,
+    timeout: Any = 30,
+    max_retry_wait: float = 60.0,
+) -> Pipeline:
+    http = httpx.AsyncClient(transport=httpx.MockTransport(service))
+    return Pipeline(
+        transport=Transport(
+            pool=ClientPool(http),
+            base_url="https://service.example",
+            key=ApiKey("ft_live_" + "e" * 32),
+            timeout=as_timeout(timeout),
+        ),
+        limiter=LocalRateLimiter(limits),
+        retry=RetryPolicy(
+            max_retries=5, max_retry_wait=max_retry_wait, rng=random.Random(1)
+        ),
+        clock=ServerClock(),
+    )
+
+
+async def test_a_retry_goes_before_requests_that_wait_for_their_first_permit() -> None:
+    service = Service(503)
+    made = pipeline(service, ONE_IN_TEN_SECONDS)
+    async with anyio.create_task_group() as group:
+        for name in ("/first", "/second", "/third"):
+            group.start_soon(made.request, Call(method="GET", path=name))
+            await anyio.sleep(0.01)
+    assert service.paths == ["/first", "/first", "/second", "/third"]
+
+
+async def test_a_permit_that_comes_after_the_deadline_is_not_waited_for() -> None:
+    service = Service()
+    made = pipeline(service, ONE_IN_TEN_SECONDS)
+    await made.request(READ)
+    began = anyio.current_time()
+    with pytest.raises(
+        APITimeoutError, match=r"in 1\d\.\d s at the earliest, .* leaves 3\.0 s"
+    ) as caught:
+        await made.request(READ, deadline=began + 3)
+    assert anyio.current_time() - began < 0.01
+    assert caught.value.retry_after == pytest.approx(10, abs=0.5)
+    assert caught.value.safe_to_retry
+    await made.request(READ, deadline=began + 11)
+    assert len(service.paths) == 2
+
+
+@pytest.mark.parametrize(
+    ("max_retry_wait", "timeout"), [(60.0, 20.0), (20.0, 60.0), (20.0, 20.0)]
+)
+async def test_a_429_that_asks_for_more_than_may_be_waited_is_raised_at_once(
+    max_retry_wait: float, timeout: float
+) -> None:
+    made = pipeline(Service(429, Retry_After="30"), max_retry_wait=max_retry_wait)
+    began = anyio.current_time()
+    for _ in range(2):  # by its response, then by the gate that this has closed
+        with pytest.raises(RateLimitError):
+            await made.request(READ, deadline=began + timeout)
+    assert anyio.current_time() - began < 0.01
+
+
+async def test_a_429_that_asks_for_as_long_as_may_be_waited_is_waited_out() -> None:
+    service = Service(429, Retry_After="30")
+    made = pipeline(service, max_retry_wait=30.5)
+    began = anyio.current_time()
+    await made.request(READ, deadline=began + 31)
+    assert 30 <= anyio.current_time() - began < 31
+
+
+async def test_an_attempt_on_the_wire_ends_with_the_deadline_of_its_call() -> None:
+    for timeout in (30, httpx.Timeout(30, read=None), None):
+        began = anyio.current_time()
+        with pytest.raises(RetryableFailure) as caught:
+            await pipeline(Service(takes=100), timeout=timeout).attempt(
+                READ, deadline=began + 2
+            )
+        assert anyio.current_time() - began == pytest.approx(2, abs=0.001)
+        assert isinstance(caught.value.error, APITimeoutError)
+
+
+async def test_an_attempt_takes_no_longer_than_a_request_may() -> None:
+    for left in (50, inf):
+        began = anyio.current_time()
+        with pytest.raises(RetryableFailure):
+            await pipeline(Service(takes=100), timeout=7).attempt(
+                READ, deadline=began + left
+            )
+        assert anyio.current_time() - began == pytest.approx(7, abs=0.001)
+    assert (await pipeline(Service(takes=100), timeout=None).attempt(READ)).is_success
+
+
+async def test_a_captured_response_says_how_long_it_took() -> None:
+    with capture_responses() as responses:
+        await pipeline(Service(takes=0.25)).request(READ)
+    (response,) = responses
+    assert response.elapsed == pytest.approx(0.25, abs=0.001)
+
+
+async def test_a_request_of_both_budgets_may_go_as_often_as_the_smaller_allows() -> (
+    None
+):
+    limiter = LocalRateLimiter(RateLimits(reads=RateLimit(60)))
+    status = limiter.status()
+    assert status.creates.available != status.reads.available == 60
+    seen: list[Any] = []
+    for route in ("creates", "reads", "health"):
+        call = Call(method="GET", path="/health", route=route)
+        _request_events.request_sent(Hook(seen.append), call, 1, limiter)
+    small = status.creates.available
+    assert [event.available for event in seen] == [small, 60, small]
