@@ -33,6 +33,7 @@ BESIDE: Final = {
         "test_waiting",
     },
     "pacing": {"test_estimates", "test_load"},
+    "polling": {"test_hints", "test_sharing"},
     "journal": {
         "test_accounts",
         "test_input",

@@ -503,4 +503,46 @@ EQUIVALENTS: Final = (
         "handle.call_soon(lambda: self._wake_impatient(self.opens_at + handle.now()))",
         "More requests look again, for nothing, and wait on.",
     ),
+    Equivalent(
+        "_polling/_watch_list.py",
+        "elif again < track.next_look:",
+        "elif again <= track.next_look:",
+        "It is that moment already.",
+    ),
+    Equivalent(
+        "_polling/_reader.py",
+        "if in_flight.read is not None and in_flight.read.offset is not None:",
+        "if (in_flight.read is not None or in_flight.read.offset is not None):",
+        "What hangs has been sent, and so has been chosen.",
+    ),
+    Equivalent(
+        "_polling/_reads_in_flight.py",
+        "if now >= in_flight.sent_at + HANGS_AFTER",
+        "if now > in_flight.sent_at + HANGS_AFTER",
+        "A read hangs from one microsecond to the next.",
+    ),
+    Equivalent(
+        "_polling/_schedule.py",
+        "return now < self._next and len(self._reserved_used) < self._max_reserved",
+        "return now <= self._next and len(self._reserved_used) < self._max_reserved",
+        "A slot comes free in that very moment, by accident.",
+    ),
+    Equivalent(
+        "_polling/_schedule.py",
+        "if age < expectation.earliest:",
+        "if age <= expectation.earliest:",
+        "In that moment the pause is 0 either way.",
+    ),
+    Equivalent(
+        "_polling/_schedule.py",
+        "if age <= expectation.latest:",
+        "if age < expectation.latest:",
+        "In that moment the pause is 0 either way.",
+    ),
+    Equivalent(
+        "_polling/_schedule.py",
+        "if not 0 < left < inf:",
+        "if not 0 <= left < inf:",
+        "In that moment both pauses are 0.",
+    ),
 )

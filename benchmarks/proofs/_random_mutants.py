@@ -54,6 +54,7 @@ TESTS: Final = (
     "session",
     "resources",
     "batch",
+    "webhooks",
 )
 """Folders of tests, and the files beside them, that run these modules."""
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from finetuning_async._polling._schedule import (
+    ASSUMED_DURATION,
     FAILURE_REMEMBERED,
     FIRST_LOOK,
     MAX_BORROWED,
@@ -103,6 +104,30 @@ def test_a_last_look_goes_at_once_whatever_was_read_before() -> None:
     assert pace.next_slot(last_look=True) <= 60.0
 
 
+def test_a_reserved_slot_is_free_again_a_period_after_its_use() -> None:
+    pace = ReadPacer(limit=60, per=60.0)
+    pace.use_slots(0.0, 100)  # the regular ones are taken for long
+    for _ in range(15):
+        pace.use_slots(0.0, last_look=True)
+    before = pace.next_slot()
+    assert pace.next_slot(last_look=True) == 60.0
+    pace.use_slots(60.0, last_look=True)
+    assert pace.next_slot() == before
+    for _ in range(14):
+        pace.use_slots(60.0, last_look=True)
+    assert pace.next_slot() == before
+    pace.use_slots(60.0, last_look=True)
+    assert pace.next_slot() == before + pace.interval, "there are 15, no more"
+
+
+def test_the_service_may_allow_fewer_reads_and_never_more() -> None:
+    pace = ReadPacer(limit=60, per=60.0)
+    usual = pace.interval
+    for limit, interval in ((30, 2 * usual), (60, usual), (120, usual)):
+        pace.lower_limit(limit)
+        assert pace.interval == pytest.approx(interval)
+
+
 def test_until_enough_is_learned_looks_begin_after_two_seconds() -> None:
     estimator = learned([30.0] * (SAMPLES_NEEDED - 1))
     expected = estimator.expect("music", 60.0)
@@ -117,6 +142,16 @@ def test_kinds_and_lengths_are_learned_separately() -> None:
     assert estimator.expect("music", 61.0).earliest > 25  # rounded to the same length
     for kind, length in (("music", 120.0), ("instrumental", 60.0), ("music", None)):
         assert estimator.expect(kind, length).latest == inf  # type: ignore[arg-type] # literals
+
+
+def test_what_tracks_of_a_kind_took_lately_is_known_once_four_have_ended() -> None:
+    estimator = DurationEstimator()
+    for length, shortest in ((60.0, 40.0), (60.0, 20.0), (90.0, 30.0), (None, 10.0)):
+        estimator.learn("sound_effect", None, shortest=1.0, longest=1.0)
+        assert estimator.seen("music") == [ASSUMED_DURATION]
+        estimator.learn("music", length, shortest=shortest, longest=shortest + 2.0)
+    assert estimator.seen("music") == [11.0, 21.0, 31.0, 41.0]
+    assert estimator.seen("instrumental") == [ASSUMED_DURATION]
 
 
 def test_durations_that_never_vary_are_expected_more_and_more_exactly() -> None:
@@ -175,6 +210,13 @@ def test_pauses_are_short_once_a_track_can_be_done(
         assert pause <= min(SLOWEST_LOOK, overdue * STRAGGLER_SHARE)
 
 
+def test_a_look_is_as_late_as_a_twentieth_of_what_a_track_is_overdue() -> None:
+    estimator, expected = DurationEstimator(), Expectation(20, 100)
+    pauses = {5: 15, 20: 0, 99: 0, 120: 1, 200: 5, 1000: SLOWEST_LOOK}
+    for age, pause in pauses.items():
+        assert estimator.pause(expected, age=age) == pytest.approx(pause), age
+
+
 def test_all_times_scale_with_the_limit() -> None:
     expected = DurationEstimator(scale=0.1).expect("music", None)
     assert expected.earliest == pytest.approx(FIRST_LOOK / 10)
@@ -206,8 +248,9 @@ def test_a_person_who_waits_hurries_reads_and_leaves_some_for_last_looks() -> No
         now = max(now, pacer.next_slot())
         pacer.use_slots(now)
         reads.append(now)
-    early = [b - a for a, b in pairwise(reads)][:9]
-    assert max(early) == pytest.approx(pacer.interval / 3)
+    # In five slots three times as many, of which ten are reserved ones.
+    pauses = [(b - a) / pacer.interval for a, b in pairwise(reads)]
+    assert pauses == pytest.approx([1 / 3] * 15 + [1.0] * (len(pauses) - 15))
     # 42 for polling, and of the 15 reserved ones the first ten.
     assert len([at for at in reads if at < 60]) <= 42 + 10 + 1
     assert pacer.next_slot(last_look=True) <= now

@@ -7,6 +7,7 @@ from math import inf
 from typing import Any, cast
 
 from finetuning_async._api._models import Generation
+from finetuning_async._coordination import WatchedTrack
 from finetuning_async._pacing._in_flight import InFlight, TrackInProgress
 from finetuning_async._polling._read_planner import Read
 from finetuning_async._polling._reads_in_flight import ReadInFlight, ReadsInFlight
@@ -14,10 +15,12 @@ from finetuning_async._polling._schedule import (
     FIRST_LOOK,
     SHOWN_EVERY,
     SHOWN_SOONER,
+    WEBHOOK_PAUSE,
     DurationEstimator,
 )
 from finetuning_async._polling._waiters import OVERTIME, Watcher
 from finetuning_async._polling._watch_list import Watched, WatchList
+from finetuning_async._polling._webhook_hints import TRUSTED_AFTER
 
 
 def watcher(
@@ -104,6 +107,76 @@ def test_tracks_due_soon_come_along_only_with_one_that_is_due() -> None:
     assert tracks.next_look() == -inf
 
 
+def test_an_unfinished_wait_is_planned_by_the_age_of_its_track() -> None:
+    tracks, inflight = watch_list()
+    inflight.tracks["a"] = TrackInProgress(
+        kind="music", accepted_at=10.0, duration=None
+    )
+    assert tracks.add(watcher("a"), "music", 11.0).next_look == 10.0 + FIRST_LOOK
+
+
+def test_what_others_wait_for_is_as_old_as_they_say_unless_it_is_known_here() -> None:
+    tracks, _ = watch_list("ours")
+    wanted = [
+        WatchedTrack(id="ours", kind="music", age=30.0, length=60.0),
+        WatchedTrack(id="foreign", kind="music", age=30.0, length=60.0),
+        WatchedTrack(id="old", kind="music"),
+    ]
+    tracks.follow_foreign({track.id: track for track in wanted}, 100.0)
+    found = [tracks.get(track.id) for track in wanted]
+    assert [(track.accepted_at, track.length) for track in found if track] == [
+        (0.0, None),
+        (70.0, 60.0),
+        (None, None),
+    ]
+
+
+def test_hints_about_a_track_are_followed_once_a_second() -> None:
+    tracks, _ = watch_list("a")
+    track = tracks.add(watcher("a"), "music", 0.0)
+
+    def next_look_after_a_hint(now: float, planned: float) -> float:
+        track.is_urgent = False
+        tracks.schedule_look(track, planned)
+        assert tracks.hint("a", now) is track
+        assert track.is_urgent is (track.next_look == -inf)
+        return track.next_look
+
+    assert next_look_after_a_hint(10.0, 99.0) == -inf
+    assert next_look_after_a_hint(10.5, 99.0) == 11.0
+    assert next_look_after_a_hint(10.5, 10.7) == 10.7
+    assert next_look_after_a_hint(11.0, 99.0) == -inf
+
+
+def test_a_hint_about_a_track_is_used_when_that_is_watched() -> None:
+    tracks, _ = watch_list("a", "b")
+    assert tracks.hint("a", 0.0) is None
+    assert tracks.add(watcher("a"), "music", 1.0).is_urgent
+    assert not tracks.add(watcher("b"), "music", 1.0).is_urgent
+
+
+def test_a_track_whose_webhook_is_awaited_is_rarely_read_until_it_was_hinted() -> None:
+    estimator = DurationEstimator()
+    for seconds in (50.0, 150.0) * 50:
+        estimator.learn("music", None, shortest=seconds, longest=seconds)
+    tracks, _ = watch_list("a", estimator=estimator)
+    track = tracks.add(watcher("a"), "music", 0.0)
+
+    def pause() -> float:
+        tracks.plan(track, 100.0)
+        return track.next_look - 100.0
+
+    track.has_webhook = True
+    assert pause() == 0.0, "it is not known whether webhooks arrive"
+    for number in range(TRUSTED_AFTER):
+        tracks.hints.record_end(str(number), announced=True)
+    assert pause() == WEBHOOK_PAUSE
+    tracks.hint("a", 100.0)
+    assert pause() == 0.0
+    track.has_webhook, track.hinted_at = False, -inf
+    assert pause() == 0.0
+
+
 def look(*_: object) -> bool:
     return True
 
@@ -173,8 +246,10 @@ def test_a_look_sent_before_the_deadline_does_not_end_the_wait() -> None:
     )
     track.end_overtime(29.9)
     assert not waits.timed_out
-    track.is_urgent = False  # it is sent
-    track.end_overtime(30.1)
+    track.is_urgent, track.looked_at = False, 30.0  # it is sent at once
+    track.end_overtime(29.9)
+    assert not waits.timed_out
+    track.end_overtime(30.0)
     assert waits.timed_out
 
 
@@ -218,7 +293,12 @@ def test_a_last_look_is_forgotten_once_it_is_sent_or_its_watcher_left() -> None:
     tracks.expire_deadlines(
         30.0, can_look=look, pending_since=ReadsInFlight().pending_since
     )
+    c = tracks.add(watcher("c"), "music", 0.0)
+    tracks.schedule_now(c)
+    assert not tracks.is_last_look(c), "however urgent it is"
+    assert tracks.is_last_look(a)
     a.is_urgent = False
+    assert not tracks.is_last_look(a)
     assert tracks.has_pending_last_look
     tracks.discard(waits[1])
     assert not tracks.has_pending_last_look
