@@ -479,4 +479,10 @@ EQUIVALENTS: Final = (
         "if not 0 <= left < inf:",
         "In that moment both pauses are 0.",
     ),
+    Equivalent(
+        "_polling/_reader.py",
+        "if in_flight.sent_at >= self._last_success_at:",
+        "if in_flight.sent_at > self._last_success_at:",
+        "No read is sent in the microsecond in which another one arrives.",
+    ),
 )
