@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-import attrs
-
-if TYPE_CHECKING:
-    from benchmarks.proofs._operators import Change
-
-
-@attrs.frozen
-class Equivalent:
-    """A wrong line that cannot be told from the right one.
-
-    Attributes:
-        file: The module it is in.
-        was: The right line, without indentation.
-        becomes: The wrong one.
-        reason: Why nobody can tell.
-    """
-
-    file: str
-    was: str
-    becomes: str
-    reason: str
-
-    def is_of(self, change: Change) -> bool:
-        """Whether a change makes this wrong line of the right one."""
-        return (self.file, self.was, self.becomes) == (
-            change.file,
-            change.was,
-            change.becomes,
-        )
-
+from benchmarks.proofs._equivalent import Equivalent
+from benchmarks.proofs._polling_equivalents import POLLING
 
 EQUIVALENTS: Final = (
+    *POLLING,
     Equivalent(
         "_http/_pipeline.py",
         "if earliest > deadline and self.limiter.gate_opens(call.route) <= deadline:",
@@ -342,24 +315,6 @@ EQUIVALENTS: Final = (
         "Half a minute ends a nanosecond sooner or later.",
     ),
     Equivalent(
-        "_polling/_failure_tracker.py",
-        "is_long = now >= self._unclear_since + BELIEVED_AFTER",
-        "is_long = now > self._unclear_since + BELIEVED_AFTER",
-        "A wait ends with the refusal after, if it is a microsecond too soon.",
-    ),
-    Equivalent(
-        "_polling/_poller.py",
-        "hangs = driver.ready and now > read.sent_at + HANGS_AFTER",
-        "hangs = driver.ready and now >= read.sent_at + HANGS_AFTER",
-        "A read hangs from one microsecond to the next.",
-    ),
-    Equivalent(
-        "_polling/_poller.py",
-        "has_one = permit <= anyio.current_time() + OVERTIME",
-        "has_one = permit < anyio.current_time() + OVERTIME",
-        "A free permit is free already; none is due in that very microsecond.",
-    ),
-    Equivalent(
         "journal/_sqlite_store.py",
         "return bool(rows) and now < float(rows[0][0]) <= now + LONGEST_LEASE",
         "return bool(rows) and now <= float(rows[0][0]) <= now + LONGEST_LEASE",
@@ -456,36 +411,6 @@ EQUIVALENTS: Final = (
         "The fractions of a second of many frames meet it by accident only.",
     ),
     Equivalent(
-        "_polling/_shared_polling.py",
-        "if now < self._reads_until:",
-        "if now <= self._reads_until:",
-        "A lead ends a microsecond sooner or later, counted from before its lease.",
-    ),
-    Equivalent(
-        "_polling/_shared_polling.py",
-        "if anyio.current_time() >= self._standalone_until:",
-        "if anyio.current_time() > self._standalone_until:",
-        "A sync is due in that very moment in any case.",
-    ),
-    Equivalent(
-        "_polling/_shared_polling.py",
-        "is_old = asked_at < self._leads_since",
-        "is_old = asked_at <= self._leads_since",
-        "The first read of a leader is sent after the reply that lets it lead.",
-    ),
-    Equivalent(
-        "_polling/_shared_polling.py",
-        "return now < self._yielding_until",
-        "return now <= self._yielding_until",
-        "Another process may lead a microsecond longer.",
-    ),
-    Equivalent(
-        "_polling/_dispatch.py",
-        "and now >= track.unclear_since + BELIEVED_AFTER",
-        "and now > track.unclear_since + BELIEVED_AFTER",
-        "A wait ends with the refusal after, if it is a microsecond too soon.",
-    ),
-    Equivalent(
         "_coordination/_process_limiter.py",
         "elif at >= self._awaited_since + PATIENCE - TOLERANCE:",
         "elif at > self._awaited_since + PATIENCE - TOLERANCE:",
@@ -502,47 +427,5 @@ EQUIVALENTS: Final = (
         "handle.call_soon(lambda: self._wake_impatient(self.opens_at - handle.now()))",
         "handle.call_soon(lambda: self._wake_impatient(self.opens_at + handle.now()))",
         "More requests look again, for nothing, and wait on.",
-    ),
-    Equivalent(
-        "_polling/_watch_list.py",
-        "elif again < track.next_look:",
-        "elif again <= track.next_look:",
-        "It is that moment already.",
-    ),
-    Equivalent(
-        "_polling/_reader.py",
-        "if in_flight.read is not None and in_flight.read.offset is not None:",
-        "if (in_flight.read is not None or in_flight.read.offset is not None):",
-        "What hangs has been sent, and so has been chosen.",
-    ),
-    Equivalent(
-        "_polling/_reads_in_flight.py",
-        "if now >= in_flight.sent_at + HANGS_AFTER",
-        "if now > in_flight.sent_at + HANGS_AFTER",
-        "A read hangs from one microsecond to the next.",
-    ),
-    Equivalent(
-        "_polling/_schedule.py",
-        "return now < self._next and len(self._reserved_used) < self._max_reserved",
-        "return now <= self._next and len(self._reserved_used) < self._max_reserved",
-        "A slot comes free in that very moment, by accident.",
-    ),
-    Equivalent(
-        "_polling/_schedule.py",
-        "if age < expectation.earliest:",
-        "if age <= expectation.earliest:",
-        "In that moment the pause is 0 either way.",
-    ),
-    Equivalent(
-        "_polling/_schedule.py",
-        "if age <= expectation.latest:",
-        "if age < expectation.latest:",
-        "In that moment the pause is 0 either way.",
-    ),
-    Equivalent(
-        "_polling/_schedule.py",
-        "if not 0 < left < inf:",
-        "if not 0 <= left < inf:",
-        "In that moment both pauses are 0.",
     ),
 )

@@ -116,17 +116,11 @@ class ListingHealth:
         reads that may be in flight.
         """
         unanswered = self._unanswered.get(listing, 0)
-        if self.forget_page(listing, sent_at):
+        if self._pending_since.get(listing) == sent_at:
+            del self._pending_since[listing]
             unanswered = self._unanswered[listing] = unanswered + 1
         if unanswered >= SUSPECT_AFTER or listing in self._bypassed:
             self._suspect_since.setdefault(listing, now)
-
-    def forget_page(self, listing: ListKind, sent_at: float) -> bool:
-        """Stop waiting for a page; return whether it was the last one sent."""
-        is_awaited = self._pending_since.get(listing) == sent_at
-        if is_awaited:
-            del self._pending_since[listing]
-        return is_awaited
 
     def is_suspect(self, listing: ListKind) -> bool:
         """Whether another read must be sent before the next page of a list."""

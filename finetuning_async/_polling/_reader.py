@@ -131,8 +131,6 @@ class Reader:
     def forget(self, in_flight: ReadInFlight) -> None:
         """Forget a read that got a response, failed or was abandoned."""
         self._reads.discard(in_flight)
-        if in_flight.read is not None:
-            self._listings.forget_page(in_flight.read.listing, in_flight.sent_at)
 
     def _choose_read(self, in_flight: ReadInFlight) -> Read | None:
         """Choose what to read, and schedule the next look at what it covers.

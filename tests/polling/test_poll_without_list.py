@@ -115,10 +115,10 @@ def test_a_list_is_not_suspect_after_one_failed_page_or_if_other_reads_fail() ->
     assert not listings.is_suspect(WHOLE)
 
 
-def test_an_abandoned_page_does_not_count() -> None:
+def test_only_the_page_that_was_sent_last_counts_and_only_once() -> None:
     listings = ListingHealth(scale=1.0)
     for now in (0.0, 10.0, 20.0):
         listings.page_sent(WHOLE, now)
-        assert listings.forget_page(WHOLE, now)
-        listings.page_unanswered(WHOLE, now, now + 5)
+    for sent_at in (0.0, 10.0, 20.0, 20.0):
+        listings.page_unanswered(WHOLE, sent_at, 25.0)
     assert not listings.is_suspect(WHOLE)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 import sniffio
 
+from finetuning_async import WaitTimeoutError
 from finetuning_async._polling._waiters import Watcher
 from tests._scripted_service import assert_nothing_left, poller_of, scripted_service
 
@@ -114,6 +116,43 @@ async def test_the_role_is_not_lost_if_the_promoted_waiter_is_cancelled(
                 waits.cancel(number)
         assert set(waits.ended) == set(range(4)) - set(cancelled)
         assert max(waits.ended.values()) < 32.0
+
+
+async def test_what_a_driver_that_leaves_has_sent_for_another_still_arrives() -> None:
+    async with scripted_service() as (service, client):
+        service.add("a", 99.0, is_listed=False)
+        service.add("b", 8.0, is_listed=False)
+        reads_of_b: list[float] = []
+
+        async def intercept(request: httpx.Request) -> httpx.Response | None:
+            if request.url.path.endswith("b") and anyio.current_time() > 8:
+                reads_of_b.append(anyio.current_time())
+                await anyio.sleep_until(11.6)
+            return None
+
+        async def drive() -> None:
+            with pytest.raises(WaitTimeoutError):
+                await client.wait_for_completion("a", timeout=11)
+
+        service.intercept = intercept
+        async with anyio.create_task_group() as group:
+            group.start_soon(drive)
+            await anyio.sleep(0.1)
+            group.start_soon(client.wait_for_completion, "b")
+        assert anyio.current_time() == pytest.approx(11.65, abs=0.01)
+        assert len(reads_of_b) == 1
+        assert_nothing_left(client)
+
+
+async def test_a_track_that_is_not_watched_any_more_is_no_reason_to_read() -> None:
+    async with scripted_service() as (_, client):
+        poller = poller_of(client)
+        watcher = Watcher(client._session().pipeline, "a", None)
+        poller.watch(watcher, "music")
+        due_at = poller._watch_list.next_look()
+        assert poller._next_read_at(due_at) == due_at
+        poller.unwatch(watcher)
+        assert poller._next_read_at(due_at) == inf
 
 
 async def cancelled_drivers(count: int, *, native: bool) -> tuple[int, float]:

@@ -85,7 +85,7 @@ async def test_if_no_read_gets_a_response_few_are_sent() -> None:
     async with scripted_service() as (service, client):
         service.add("a", 1000.0)
         hang(service, lambda _: True, seconds=30.0)
-        with pytest.raises(WaitTimeoutError, match="has had no response"):
+        with pytest.raises(WaitTimeoutError, match=r"no response for [12]?\d\.\d s"):
             await client.wait_for_completion("a", timeout=300)
         assert len(service.log) <= 33
         assert 300 < anyio.current_time() <= 301.01
