@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from finetuning_async import AsyncClient, InvalidRequestError
+from finetuning_async import AsyncClient, ClientClosedError, InvalidRequestError
 from finetuning_async._http._proxy_environment import Environment
 from finetuning_async.cli._messages import describe_error
 from tests._secret_canary import KEY as BIRD, assert_clean, everything_of
@@ -208,6 +208,19 @@ async def test_an_invalid_variable_that_is_not_used_is_harmless(
     environment.setenv("HTTPS_PROXY", "nonsense://")
     with pytest.raises(Exception, match="ConnectError"):
         await first_call(base_url=LOOPBACK)
+
+
+async def test_an_invalid_variable_is_harmless_where_no_connection_is_made_by_us(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.setenv("ALL_PROXY", "nonsense://")
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
+    async with httpx.AsyncClient(transport=transport, trust_env=False) as http:
+        await AsyncClient(KEY, http_client=http).health()
+    client = AsyncClient(KEY)
+    await client.aclose()
+    with pytest.raises(ClientClosedError):
+        await client.health()
 
 
 async def test_missing_certificates_are_reported_with_their_variable(
