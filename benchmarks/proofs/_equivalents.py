@@ -37,6 +37,12 @@ class Equivalent:
 
 EQUIVALENTS: Final = (
     Equivalent(
+        "_http/_request_events.py",
+        "if now - since >= MIN_WAIT:",
+        "if now - since > MIN_WAIT:",
+        "A wait is reported that is a microsecond shorter or longer.",
+    ),
+    Equivalent(
         "_http/_header_warnings.py",
         'limit = response.headers["x-ratelimit-limit"][:40]',
         'limit = response.headers["x-ratelimit-limit"][:41]',
