@@ -241,7 +241,8 @@ async def test_a_range_behind_the_end_is_refused_with_the_size(
 async def test_a_range_behind_the_end_of_the_shortest_files_is_refused_too(
     file: bytes, why: str
 ) -> None:
-    client = serving(lambda _: httpx.Response(200, headers=TAG, content=file))
+    headers = {**TAG, "content-length": str(len(file))}
+    client = serving(lambda _: httpx.Response(200, headers=headers, content=file))
     with pytest.raises((InvalidRequestError, APIResponseError), match=why):
         await read(client.open_audio(URL, start=1))
 
