@@ -33,6 +33,14 @@ BESIDE: Final = {
         "test_waiting",
     },
     "pacing": {"test_estimates", "test_load"},
+    "http": {
+        "test_audio_stream",
+        "test_events",
+        "test_redirects",
+        "test_reused_ids",
+        "test_settings",
+        "test_versions",
+    },
     "journal": {
         "test_accounts",
         "test_input",

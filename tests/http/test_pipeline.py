@@ -6,6 +6,7 @@ The time is not 0 when a test begins, so that a time and a duration differ.
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,27 @@ async def test_a_429_that_asks_for_as_long_as_may_be_waited_is_waited_out() -> N
     began = anyio.current_time()
     await made.request(READ, deadline=began + 31)
     assert 30 <= anyio.current_time() - began < 31
+
+
+@pytest.mark.parametrize("connects", [False, True])
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_only_the_permit_of_a_request_that_was_not_sent_is_free_again(
+    *, connects: bool, cancelled: bool
+) -> None:
+    class Failing(Service):
+        async def __call__(self, request: httpx.Request) -> httpx.Response:
+            trace = request.extensions["trace"]
+            await trace("connection.connect_tcp.started", {})
+            if connects:
+                await trace("http11.send_request_headers.started", {})
+            await anyio.sleep(10 if cancelled else 1)
+            raise httpx.ReadError("reset")
+
+    made = pipeline(Failing(), ONE_IN_TEN_SECONDS)
+    with anyio.move_on_after(2) as scope, suppress(RetryableFailure):
+        await made.attempt(READ)
+    assert scope.cancelled_caught == cancelled
+    assert (made.limiter.try_acquire("reads") is None) == connects
 
 
 @pytest.mark.parametrize(
