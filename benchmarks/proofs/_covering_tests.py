@@ -33,7 +33,14 @@ BESIDE: Final = {
         "test_waiting",
     },
     "pacing": {"test_estimates", "test_load"},
-    "polling": {"test_hints", "test_sharing"},
+    "http": {
+        "test_audio_stream",
+        "test_events",
+        "test_redirects",
+        "test_reused_ids",
+        "test_settings",
+        "test_versions",
+    },
     "journal": {
         "test_accounts",
         "test_input",
@@ -41,6 +48,7 @@ BESIDE: Final = {
         "test_keyed_creates",
         "test_pure_parts",
     },
+    "polling": {"test_hints", "test_sharing"},
 }
 """Files of tests in other folders that are about a wing."""
 

@@ -234,6 +234,19 @@ async def test_a_range_behind_the_end_is_refused_with_the_size(
         await read(serving(host).open_audio(URL, start=start))
 
 
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [(b"x", "^start .* less than .* which is 1, got 1"), (b"", "empty")],
+)
+async def test_a_range_behind_the_end_of_the_shortest_files_is_refused_too(
+    file: bytes, why: str
+) -> None:
+    headers = {**TAG, "content-length": str(len(file))}
+    client = serving(lambda _: httpx.Response(200, headers=headers, content=file))
+    with pytest.raises((InvalidRequestError, APIResponseError), match=why):
+        await read(client.open_audio(URL, start=1))
+
+
 async def test_a_range_that_the_host_refuses_without_a_size_is_refused() -> None:
     client = serving(lambda _: httpx.Response(416))
     with pytest.raises(InvalidRequestError, match="less than the size of the file,"):

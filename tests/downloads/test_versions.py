@@ -92,6 +92,7 @@ def rest(content: bytes, *, total: str = str(SIZE), **headers: str) -> NewRespon
 LENGTH = {"content-length": str(SIZE)}
 RANGE = f"bytes={CUT}-"
 DATED = {"last-modified": MONDAY, "date": TUESDAY}
+JUST_DATED = {"last-modified": MONDAY, "date": MONDAY.replace("00 GMT", "01 GMT")}
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,7 @@ DATED = {"last-modified": MONDAY, "date": TUESDAY}
         (LENGTH | {"etag": '"1"'}, rest(OLD, etag='"1"', total="*"), '"1"'),
         (LENGTH | {"etag": '"1"'} | DATED, rest(OLD, etag='"1"'), '"1"'),
         (LENGTH | DATED, rest(OLD, last_modified=MONDAY, date=WEDNESDAY), MONDAY),
+        (LENGTH | JUST_DATED, rest(OLD, last_modified=MONDAY, date=TUESDAY), MONDAY),
     ],
 )
 async def test_a_part_is_appended_to_its_own_version(
@@ -241,17 +243,21 @@ async def test_a_compressed_stream_is_not_resumed(tmp_path: Path) -> None:
     assert host.asked == [(None, None)] * 2
 
 
-async def test_a_truncated_compressed_file_is_read_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [1, -20])
+async def test_a_truncated_compressed_file_is_read_again(
+    cut: int, tmp_path: Path
+) -> None:
     code = gzip.compress(OLD)
     headers_sent = {"content-encoding": "gzip", "content-length": str(len(code))}
     host = Host({})
-    host.responses = [new_response(200, headers_sent, code[:-20])]
+    host.responses = [new_response(200, headers_sent, code[:cut])]
     assert await host.download(tmp_path) == OLD
     assert len(host.asked) == 2
 
 
+@pytest.mark.parametrize("announced", [True, False])
 async def test_a_compressed_file_that_comes_in_pieces_is_read_once(
-    tmp_path: Path,
+    announced: bool, tmp_path: Path
 ) -> None:
     class Pieces(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -259,7 +265,9 @@ async def test_a_compressed_file_that_comes_in_pieces_is_read_once(
                 yield code[start : start + 20]
 
     code = gzip.compress(OLD)
-    headers_sent = {"content-encoding": "gzip", "content-length": str(len(code))}
+    headers_sent = {"content-encoding": "gzip"}
+    if announced:
+        headers_sent["content-length"] = str(len(code))
     host = Host({})
     host.responses = [
         lambda: httpx.Response(200, headers=headers_sent, stream=Pieces())

@@ -20,7 +20,8 @@ from finetuning_async import (
     QueueFullError,
     RateLimitError,
 )
-from finetuning_async._api._messages import ResponseFacts
+from finetuning_async._api._messages import Response, ResponseFacts
+from finetuning_async._http._header_warnings import HeaderWarnings
 
 KEY = "ft_live_" + "0" * 32
 HOUR = 3600.0
@@ -208,3 +209,21 @@ async def test_a_far_retry_after_on_a_404_is_not_logged(
     with pytest.raises(APIStatusError):
         await client_of(service).me()
     assert not warnings(caplog, "asked for a wait")
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [("3600", None), ("3601", "of 3601 s"), ("1e400", "without end")],
+)
+def test_a_pause_of_more_than_an_hour_is_logged_with_its_length(
+    asked: str, shown: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = {"retry-after": asked}
+    response = Response(
+        status=429, headers=headers, content=b"", sent_at=0.0, received_at=0.0
+    )
+    HeaderWarnings().check(response)
+    logged = warnings(caplog, "the service asked for a wait")
+    assert [line.partition(";")[0] for line in logged] == (
+        [f"the service asked for a wait {shown}"] if shown else []
+    )

@@ -5,9 +5,11 @@ Over an in-memory network, with our own client and with callers' of httpx and ht
 
 from __future__ import annotations
 
+import gc
 import gzip
 import re
 import ssl
+import weakref
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ import pytest
 from finetuning_async._api._messages import Call
 from finetuning_async._http import _connection_config
 from finetuning_async._http._delivery import NoResponse, SendTracker
-from finetuning_async._http._http_clients import RecentIds
+from finetuning_async._http._http_clients import ClientPool, RecentIds
 from tests._in_memory_network import STEP
 from tests._in_memory_transport import (
     GET,
@@ -338,3 +340,34 @@ def test_the_ids_that_were_added_last_are_remembered() -> None:
     recent.add("a")  # again, so that "b" is the oldest
     recent.add("c")
     assert [track_id in recent for track_id in ("a", "b", "c")] == [True, False, True]
+
+
+async def _used(pool: ClientPool) -> Any:
+    """A client of the pool that sent a request."""
+    pool.enter_loop("https://service.example")
+    async with pool.lease() as pooled:
+        return pooled.client
+
+
+def test_connections_stay_with_the_loop_that_opened_them() -> None:
+    async def twice() -> Any:
+        first = await _used(pool)
+        assert await _used(pool) is first
+        return first
+
+    pool = ClientPool(None)
+    first = anyio.run(twice)
+    assert anyio.run(twice) is not first
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_the_connections_of_a_parent_are_kept_in_its_child_and_others_are_not(
+    monkeypatch: pytest.MonkeyPatch, *, forked: bool
+) -> None:
+    pool = ClientPool(None)
+    first = weakref.ref(anyio.run(_used, pool))
+    if forked:
+        monkeypatch.setattr("os.getpid", lambda: -1)
+    anyio.run(_used, pool)
+    gc.collect()
+    assert (first() is not None) == forked

@@ -6,8 +6,9 @@ The time is not 0 when a test begins, so that a time and a duration differ.
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
@@ -15,8 +16,11 @@ import pytest
 
 from finetuning_async import (
     APITimeoutError,
+    Event,
     LocalRateLimiter,
+    NotFoundError,
     RateLimit,
+    RateLimited,
     RateLimitError,
     RateLimits,
 )
@@ -35,6 +39,9 @@ from finetuning_async._http._timeouts import as_timeout
 from finetuning_async._http._transport import Transport
 from finetuning_async._secrets import ApiKey
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 READ = Call(method="GET", path="/v1/me")
 ONE_IN_TEN_SECONDS = RateLimits(reads=RateLimit(1, per=10))
 
@@ -45,10 +52,12 @@ async def _late() -> None:
 
 
 class Service:
-    """Sends statuses in order, then 200; notes the path and time of each request."""
+    """Sends statuses in order, then 200; notes the path of each request."""
 
-    def __init__(self, *statuses: int, takes: float = 0.0, **headers: str) -> None:
-        self._statuses, self._takes = list(statuses), takes
+    def __init__(
+        self, *statuses: int, takes: float = 0.0, body: Any = None, **headers: str
+    ) -> None:
+        self._statuses, self._takes, self._body = list(statuses), takes, body or {}
         self._headers = {name.replace("_", "-"): text for name, text in headers.items()}
         self.paths: list[str] = []
 
@@ -56,7 +65,7 @@ class Service:
         self.paths.append(request.url.path)
         await anyio.sleep(self._takes)
         status = self._statuses.pop(0) if self._statuses else 200
-        return httpx.Response(status, json={}, headers=self._headers)
+        return httpx.Response(status, json=self._body, headers=self._headers)
 
 
 def pipeline(
@@ -65,6 +74,7 @@ def pipeline(
     *,
     timeout: Any = 30,
     max_retry_wait: float = 60.0,
+    on_event: Callable[[Event], object] | None = None,
 ) -> Pipeline:
     http = httpx.AsyncClient(transport=httpx.MockTransport(service))
     return Pipeline(
@@ -79,6 +89,7 @@ def pipeline(
             max_retries=5, max_retry_wait=max_retry_wait, rng=random.Random(1)
         ),
         clock=ServerClock(),
+        hook=None if on_event is None else Hook(on_event),
     )
 
 
@@ -128,6 +139,76 @@ async def test_a_429_that_asks_for_as_long_as_may_be_waited_is_waited_out() -> N
     began = anyio.current_time()
     await made.request(READ, deadline=began + 31)
     assert 30 <= anyio.current_time() - began < 31
+
+
+@pytest.mark.parametrize("connects", [False, True])
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_only_the_permit_of_a_request_that_was_not_sent_is_free_again(
+    *, connects: bool, cancelled: bool
+) -> None:
+    class Failing(Service):
+        async def __call__(self, request: httpx.Request) -> httpx.Response:
+            trace = request.extensions["trace"]
+            await trace("connection.connect_tcp.started", {})
+            if connects:
+                await trace("http11.send_request_headers.started", {})
+            await anyio.sleep(10 if cancelled else 1)
+            raise httpx.ReadError("reset")
+
+    made = pipeline(Failing(), ONE_IN_TEN_SECONDS)
+    with anyio.move_on_after(2) as scope, suppress(RetryableFailure):
+        await made.attempt(READ)
+    assert scope.cancelled_caught == cancelled
+    assert (made.limiter.try_acquire("reads") is None) == connects
+
+
+@pytest.mark.parametrize(
+    ("code", "budget"),
+    [
+        (None, "reads"),
+        ("RATE_LIMITED", "reads"),
+        ("GENERATION_RATE_LIMITED", "creates"),
+    ],
+)
+async def test_a_429_is_reported_with_the_budget_that_it_stops(
+    code: str | None, budget: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Event] = []
+    service = Service(429, body={"error": {"code": code}}, Retry_After="5")
+    with pytest.raises(RetryableFailure):
+        await pipeline(service, on_event=seen.append).attempt(READ)
+    (event,) = [event for event in seen if isinstance(event, RateLimited)]
+    assert (event.budget, event.code) == (budget, code)
+    assert event.duration == pytest.approx(5, abs=1)
+    expected = f"GET /v1/me was refused ({code or 429}): all {budget} wait for 5."
+    assert expected in caplog.text
+
+
+async def test_a_read_that_shows_the_track_of_an_earlier_one_is_made_again() -> None:
+    def read(track_id: str) -> Call:
+        return Call(method="GET", path=f"/{track_id}", shows=track_id)
+
+    service = Service(body={"data": {"id": "a"}})
+    made = pipeline(service)
+    await made.attempt(read("b"))  # another spelling of its id, for all that is known
+    await made.attempt(read("a"))
+    with pytest.raises(RetryableFailure, match="requested b, got a") as caught:
+        await made.attempt(read("b"))
+    assert caught.value.error.safe_to_retry
+
+
+async def test_a_refusal_that_names_another_track_is_still_a_refusal() -> None:
+    made = pipeline(Service(200, 404, body={"data": {"id": "a"}}))
+    await made.attempt(Call(method="GET", path="/a", shows="a"))
+    with pytest.raises(NotFoundError):
+        await made.attempt(Call(method="GET", path="/b", shows="b"))
+
+
+@pytest.mark.parametrize(("timeout", "longest"), [(7, 7.0), (None, inf)])
+async def test_a_read_has_as_long_as_its_timeout_says(
+    timeout: float | None, longest: float
+) -> None:
+    assert pipeline(Service(), timeout=timeout).transport.max_read_time == longest
 
 
 async def test_an_attempt_on_the_wire_ends_with_the_deadline_of_its_call() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 import httpx
 import pytest
 
-from finetuning_async import AsyncClient, InvalidRequestError
+from finetuning_async import AsyncClient, ClientClosedError, InvalidRequestError
+from finetuning_async._http._connection_config import read_proxy
 from finetuning_async._http._proxy_environment import Environment
 from finetuning_async.cli._messages import describe_error
 from tests._secret_canary import KEY as BIRD, assert_clean, everything_of
@@ -200,6 +203,13 @@ async def test_an_error_names_the_variable_and_its_value_without_the_login(
     assert describe_error(error) == (2, str(error))
 
 
+@pytest.mark.parametrize(("port", "fits"), [(1, True), (65_535, True), (65_536, False)])
+def test_a_proxy_has_any_port_there_is(port: int, fits: bool) -> None:
+    proxy, problem = read_proxy(f"http://proxy.example:{port}")
+    assert (proxy is not None) == fits
+    assert ("a port from 1 to 65535" in problem) != fits
+
+
 async def test_an_invalid_variable_that_is_not_used_is_harmless(
     environment: pytest.MonkeyPatch,
 ) -> None:
@@ -208,6 +218,19 @@ async def test_an_invalid_variable_that_is_not_used_is_harmless(
     environment.setenv("HTTPS_PROXY", "nonsense://")
     with pytest.raises(Exception, match="ConnectError"):
         await first_call(base_url=LOOPBACK)
+
+
+async def test_an_invalid_variable_is_harmless_where_no_connection_is_made_by_us(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.setenv("ALL_PROXY", "nonsense://")
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
+    async with httpx.AsyncClient(transport=transport, trust_env=False) as http:
+        await AsyncClient(KEY, http_client=http).health()
+    client = AsyncClient(KEY)
+    await client.aclose()
+    with pytest.raises(ClientClosedError):
+        await client.health()
 
 
 async def test_missing_certificates_are_reported_with_their_variable(
@@ -219,4 +242,5 @@ async def test_missing_certificates_are_reported_with_their_variable(
     error = caught.value
     assert error.field == "SSL_CERT_FILE"
     assert "'/no/such/file.pem'" in str(error)
+    assert f"({os.strerror(errno.ENOENT)})" in str(error)
     assert describe_error(error)[1] == str(error)

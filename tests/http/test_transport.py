@@ -9,6 +9,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import attrs
 import httpx
 import httpx2
 import pytest
@@ -19,7 +20,7 @@ from finetuning_async._http._delivery import NoResponse, SendTracker
 from finetuning_async._http._http_clients import ClientPool, check_base_url
 from finetuning_async._http._timeouts import as_timeout
 from finetuning_async._http._transport import KEY_HEADER, Transport
-from finetuning_async._secrets import ApiKey
+from finetuning_async._secrets import MASK, ApiKey
 from finetuning_async.emulator import Emulator, Fault
 
 if TYPE_CHECKING:
@@ -341,6 +342,22 @@ async def test_what_a_callers_client_adds_to_a_request_goes_with_a_create(
     assert (path, headers.get("X-Signed"), headers.get("Cookie")) == added
     assert json.loads(request.content) == POST.body
     assert headers["Content-Length"] == str(len(request.content))
+
+
+@pytest.mark.parametrize("key", [KEY, "a-key-of-another-form", None])
+async def test_a_key_in_the_text_of_an_error_is_masked_whatever_its_form(
+    key: str | None,
+) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent = request.headers.get(KEY_HEADER)
+        raise httpx.LocalProtocolError(f"illegal header value {sent}!")
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as http:
+        ours = ApiKey(key) if key is not None else None
+        with pytest.raises(NoResponse) as caught:
+            await attrs.evolve(_transport(http), key=ours).send(POST)
+    shown = "None" if key is None else MASK
+    assert caught.value.reason == f"LocalProtocolError: illegal header value {shown}!"
 
 
 async def test_a_redirect_is_not_followed() -> None:
