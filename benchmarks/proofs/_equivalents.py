@@ -446,4 +446,16 @@ EQUIVALENTS: Final = (
         "handle.call_soon(lambda: self._wake_impatient(self.opens_at + handle.now()))",
         "More requests look again, for nothing, and wait on.",
     ),
+    Equivalent(
+        "_coordination/_shared_limiter.py",
+        "if now > self._store_client.snapshots_at + FRESH:",
+        "if now >= self._store_client.snapshots_at + FRESH:",
+        "A snapshot counts as old a microsecond sooner.",
+    ),
+    Equivalent(
+        "_coordination/_shared_limiter.py",
+        "if self._store_client.is_up or now >= self._store_client.probe_at:",
+        "if self._store_client.is_up or now > self._store_client.probe_at:",
+        "The store is asked again a microsecond later.",
+    ),
 )

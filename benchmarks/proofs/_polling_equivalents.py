@@ -133,4 +133,10 @@ POLLING: Final = (
         "if pause >= OVERTIME:",
         "A pause is as long as that to the last bit by accident.",
     ),
+    Equivalent(
+        "_polling/_missing_tracks.py",
+        'if outcome == "whole" and began_at >= absence.last_404_at:',
+        'if outcome == "whole" and began_at > absence.last_404_at:',
+        "A list is sent after the 404 that asks for it.",
+    ),
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from finetuning_async._api._models import Generation, Page
-from finetuning_async._polling._absence import Sweeps
+from finetuning_async._polling._absence import Absence, Sweeps
 from finetuning_async._polling._listing_health import ListingHealth
 from finetuning_async._polling._read_planner import (
     PAGE_SIZE,
@@ -70,6 +70,35 @@ def test_families_do_not_share_a_page() -> None:
     read = chosen(due)
     assert [track.track_id for track in read.tracks] == ["b", "c"]
     assert read.family == "generations"
+
+
+def test_a_list_for_a_missing_track_shows_what_else_is_due_on_its_page() -> None:
+    missing, asked_for = tracks("missing", "asked for")
+    missing.absence = Absence(0.0, ["generations"])
+    missing.absence.on_404("generations", 0.0)
+    asked_for.absence = Absence(0.0, ["generations"])  # its GET comes first
+    due = [
+        missing,
+        asked_for,
+        *tracks("on the page"),
+        *tracks("on the next", offset=99),
+        *tracks("effect", kind="sound_effect"),
+    ]
+    read = chosen(due)
+    assert (read.family, read.offset) == ("generations", 0)
+    assert [track.track_id for track in read.tracks] == ["missing", "on the page"]
+    assert [track.track_id for track in chosen(due[1:]).tracks] == ["asked for"]
+
+
+def test_only_where_no_kind_is_known_a_look_among_the_effects_is_a_guess() -> None:
+    effect, unknown, plain = tracks("a", "b", "c", kind="sound_effect")
+    effect.absence = Absence(0.0, ["sound_effects"])
+    unknown.absence = Absence(0.0, ["generations", "sound_effects"])
+    assert Read("sound_effects", [unknown]).is_guess
+    assert not Read("generations", [unknown]).is_guess
+    for track in (effect, plain):
+        assert not Read("sound_effects", [track]).is_guess
+        assert not Read("sound_effects", [unknown, track]).is_guess
 
 
 def test_the_most_urgent_track_decides() -> None:

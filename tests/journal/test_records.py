@@ -1,0 +1,36 @@
+"""What an item of a journal says of itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from finetuning_async.journal._records import REMOVED, Item
+from finetuning_async.journal._state_machine import Entry
+
+
+@pytest.mark.parametrize(
+    ("parameters", "is_lost"),
+    [
+        ({"webhook": f"https://me.example/hook{REMOVED}"}, True),
+        ({"webhook": "https://me.example/hook"}, False),
+        ({"tags": "rain"}, False),
+        ({"tags": 'a "webhook"?'}, False),
+        ({"webhook": None}, False),
+    ],
+)
+def test_an_item_knows_whether_a_part_of_its_webhook_was_removed(
+    parameters: dict[str, str | None], *, is_lost: bool
+) -> None:
+    item = Item(
+        key="1",
+        custom_id=None,
+        line=None,
+        kind="music",
+        body=json.dumps(parameters),
+        file="",
+        seq=1,
+        entry=Entry(),
+    )
+    assert item.has_lost_webhook is is_lost
