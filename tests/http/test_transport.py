@@ -380,7 +380,7 @@ async def test_a_closed_client_refuses_a_call_before_it_is_awaited() -> None:
         transport = _transport(http)
         await transport.pool.aclose()
         with pytest.raises(ClientClosedError):
-            transport.send(POST)
+            _ = transport.send(POST)
 
 
 async def test_a_redirect_is_not_followed() -> None:
