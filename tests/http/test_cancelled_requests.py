@@ -250,6 +250,8 @@ async def test_retire_replaces_all_connections(
         await transport.send(GET)
         assert len(net.open()) == 1  # the others were closed with their client
     assert len(net.streams) == 3
+    await transport.retire()
+    assert not net.open()  # at once, since no request uses them
     await our_wire.close(transport)
     assert not net.open()
 

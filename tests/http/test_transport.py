@@ -14,7 +14,7 @@ import httpx
 import httpx2
 import pytest
 
-from finetuning_async import InvalidRequestError
+from finetuning_async import ClientClosedError, InvalidRequestError
 from finetuning_async._api._messages import Call
 from finetuning_async._http._delivery import NoResponse, SendTracker
 from finetuning_async._http._http_clients import ClientPool, check_base_url
@@ -358,6 +358,29 @@ async def test_a_key_in_the_text_of_an_error_is_masked_whatever_its_form(
             await attrs.evolve(_transport(http), key=ours).send(POST)
     shown = "None" if key is None else MASK
     assert caught.value.reason == f"LocalProtocolError: illegal header value {shown}!"
+
+
+async def test_a_hook_of_a_callers_client_can_read_the_body_of_a_request() -> None:
+    seen: list[bytes] = []
+
+    async def hook(request: httpx.Request) -> None:
+        seen.append(request.content)
+
+    async with httpx.AsyncClient(
+        transport=httpx.MockTransport(lambda _: httpx.Response(202)),
+        event_hooks={"request": [hook]},
+    ) as http:
+        await _transport(http).send(POST)
+    assert seen == [b'{"tags": "x"}']
+
+
+async def test_a_closed_client_refuses_a_call_before_it_is_awaited() -> None:
+    nothing = httpx.MockTransport(lambda _: httpx.Response(202))
+    async with httpx.AsyncClient(transport=nothing) as http:
+        transport = _transport(http)
+        await transport.pool.aclose()
+        with pytest.raises(ClientClosedError):
+            _ = transport.send(POST)
 
 
 async def test_a_redirect_is_not_followed() -> None:
