@@ -155,6 +155,23 @@ async def test_a_track_that_is_not_watched_any_more_is_no_reason_to_read() -> No
         assert poller._next_read_at(due_at) == inf
 
 
+async def test_the_age_of_a_track_is_known_while_it_is_watched() -> None:
+    async with scripted_service() as (_, client):
+        await anyio.sleep(10)
+        created, poller = await client.generations.create("x"), poller_of(client)
+        accepted_at = anyio.current_time()
+        pipeline = client._session().pipeline
+        assert poller.age(created.id) is None
+        poller.watch(Watcher(pipeline, created.id, None), "music")
+        poller.watch(Watcher(pipeline, "elsewhere", None), "music")
+        await anyio.sleep(5)
+        age = anyio.current_time() - accepted_at
+        assert poller.age(created.id) == pytest.approx(age, abs=0.2)
+        assert poller.age("elsewhere") is None
+        for watcher in list(poller._watch_list.watchers()):
+            poller.unwatch(watcher)
+
+
 async def cancelled_drivers(count: int, *, native: bool) -> tuple[int, float]:
     """Reads in 25 minutes in which `count` drivers were cancelled in mid-read."""
     # An account of its own, which has not learned yet how long tracks take.
