@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     import pytest
 
-WAITING: Final = 3
+WAITING: Final = 4
 """Workers that run tests on the real clock at a time; more would slow one another."""
 
 TOGETHER: Final = ("postgres", "redis")
