@@ -8,6 +8,18 @@ from benchmarks.proofs._equivalent import Equivalent
 from benchmarks.proofs._polling_equivalents import POLLING
 
 EQUIVALENTS: Final = (
+    Equivalent(
+        "_pacing/_credit_limit.py",
+        "while self._spent_at and self._spent_at[0] <= since:",
+        "while self._spent_at and self._spent_at[0] < since:",
+        "`since` has the tolerance of a timer, so no credit is spent in that moment.",
+    ),
+    Equivalent(
+        "_pacing/_dealer.py",
+        "if turn > self._turns[rank]:",
+        "if turn >= self._turns[rank]:",
+        "What it would drop from `_later` says nothing already: see `turn_of`.",
+    ),
     *POLLING,
     Equivalent(
         "_http/_request_events.py",

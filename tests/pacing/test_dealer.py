@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import given, settings, strategies as st
 
 from finetuning_async._pacing._dealer import Dealer
 from finetuning_async._pacing._fair_queue import FairQueue, surely_ahead
+from finetuning_async._pacing._queue_protocols import Terms
+from finetuning_async._pacing._wait_queue import QueuedRequest, goes_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -157,6 +160,22 @@ def test_a_turn_in_one_queue_counts_in_another_of_the_same_dealer() -> None:
     there.add(elsewhere)
     there.deal(elsewhere)
     assert here.head() is second
+
+
+@pytest.mark.parametrize(
+    ("rank", "share", "again", "goes"),
+    [
+        (NORMAL, "a", False, True),
+        (NORMAL, "a", True, False),
+        (NORMAL, "b", False, False),
+        (HIGH, "a", False, False),
+    ],
+)
+def test_a_repetition_need_not_wait_behind_newcomers_of_its_own_share(
+    rank: int, share: str, again: bool, goes: bool
+) -> None:
+    head = QueuedRequest(Terms(rank=rank, share=share), inf, first=again)
+    assert goes_before(Terms(rank=NORMAL, share="a"), head) is goes
 
 
 def test_a_repetition_goes_before_others_of_its_own_share_only() -> None:

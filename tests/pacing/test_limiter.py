@@ -486,6 +486,13 @@ async def test_the_earliest_permit_accounts_for_waiters() -> None:
         group.cancel_scope.cancel()
 
 
+async def test_the_earliest_permit_of_an_unknown_rate_budget_is_the_later_one() -> None:
+    limiter = limiter_of()
+    await use_up(limiter)
+    assert limiter.earliest("reads") < limiter.earliest("creates")
+    assert limiter.earliest("instrumental") == limiter.earliest("creates")
+
+
 @pytest.mark.long
 async def test_ten_thousand_waiters_can_all_be_cancelled() -> None:
     limiter = limiter_of()

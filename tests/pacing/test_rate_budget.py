@@ -363,3 +363,11 @@ def test_leases_scale_with_the_period() -> None:
     budget = RateBudget(RateLimit(1, per=2.0), random.Random(1))
     budget.on_response(budget.send(0.0), 0.1, ResponseFacts(status=200))
     assert 2.1 < budget.earliest(0.1) <= 2.106
+
+
+def test_what_other_clients_hold_is_not_available() -> None:
+    budget = RateBudget(RateLimit(10), random.Random(1))
+    reservation = budget.send(0.0)
+    facts = ResponseFacts(status=200, limit=10, remaining=5)
+    budget.on_response(reservation, 1.0, facts)
+    assert budget.status(1.0, waiting=0).available == 5
