@@ -139,7 +139,10 @@ class ClassQueue(Generic[T]):
         if len(self.lines) == 1:
             return next(iter(self.lines.values()))
         if self._heap is None:
-            self._heap = [self._enter(line) for line in self.lines.values()]
+            self._heap = []
+            for line in self.lines.values():
+                line.entry = entry = self._entry_of(line)
+                self._heap.append(entry)
             heapify(self._heap)
         while True:
             entry = self._heap[0]
@@ -150,22 +153,20 @@ class ClassQueue(Generic[T]):
             elif entry[0] == self.dealer.turn_of(self.rank, line.share):
                 return line
             else:
-                heapreplace(self._heap, self._enter(line))
+                line.entry = entry = self._entry_of(line)
+                heapreplace(self._heap, entry)
 
     def _rekey(self, line: ShareLine[T]) -> None:
         if self._heap is None:
             return
-        before = line.entry
-        entry = self._enter(line)
-        if entry == before:
-            line.entry = before
-        else:
+        entry = self._entry_of(line)
+        if entry != line.entry:
+            line.entry = entry
             heappush(self._heap, entry)
 
-    def _enter(self, line: ShareLine[T]) -> tuple[int, int, ShareLine[T]]:
+    def _entry_of(self, line: ShareLine[T]) -> tuple[int, int, ShareLine[T]]:
         turn = self.dealer.turn_of(self.rank, line.share)
-        line.entry = (turn, line.head().arrival, line)
-        return line.entry
+        return turn, line.head().arrival, line
 
     def in_order(self, dealer: Dealer) -> Iterator[T]:
         """Yield all as they are dealt, if each is reported to `dealer`."""
