@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +26,9 @@ SHARE: Final = 4
 GOLDEN: Final = 0.618033988749895
 """Multiples of it are spread evenly within 0 and 1, and repeat with no period, so that
 a sample prefers no value of a parameter."""
+
+LOOP: Final = re.compile(r"\b(asyncio|trio)\b")
+"""The event loop in the name of a test."""
 
 OF_THE_LOOP: Final = re.compile(
     r"""cancel|scope|task_?group|start_soon|create_task|\block|locked|Event\(|semaphore
@@ -58,7 +61,15 @@ def _left_out(name: str, cases: list[pytest.Item]) -> list[pytest.Item]:
     (share,) = {case.get_closest_marker("sampled").args[0] for case in cases}  # type: ignore[union-attr]  # has one
     first = zlib.crc32(name.encode())
     places = {case: (first + place) * GOLDEN % 1 for place, case in enumerate(cases)}
-    return sorted(cases, key=places.__getitem__)[ceil(len(cases) / share) :]
+    # Each case runs on one event loop before any runs on both.
+    runs: Counter[str] = Counter()
+    turns: dict[pytest.Item, int] = {}
+    for case in sorted(cases, key=lambda case: zlib.crc32(case.nodeid.encode())):
+        alike = LOOP.sub("", case.name)
+        turns[case] = runs[alike]
+        runs[alike] += 1
+    ordered = sorted(cases, key=lambda case: (turns[case], places[case]))
+    return ordered[ceil(len(cases) / share) :]
 
 
 def runs_on_asyncio_only(item: pytest.Item) -> bool:

@@ -33,7 +33,7 @@ def group_of(nodeid: str) -> str:
 
 def schedule(config: pytest.Config, log: Any) -> Any:
     """A scheduler of xdist's; its own groups, by a marker, do nothing in pytest 9.2."""
-    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+    from xdist.scheduler import LoadScopeScheduling
 
     class Schedule(LoadScopeScheduling):  # type: ignore[misc]  # has no types
         def _split_scope(self, nodeid: str) -> str:

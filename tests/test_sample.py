@@ -45,3 +45,19 @@ def test_of_twelve_cases_a_third_runs_with_every_value(
     values = [case.callspec.params for case in cases]  # type: ignore[attr-defined]  # of functions
     assert {each["first"] for each in values} == {1, 2, 3}
     assert len({each["second"] for each in values}) == 3
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("case", "abcdefgh")
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_each_of_eight_cases_runs_on_one_of_two_event_loops(
+    loop: str, case: str, request: pytest.FixtureRequest
+) -> None:
+    name = request.node.originalname
+    cases = [i for i in request.session.items if getattr(i, "originalname", "") == name]
+    if request.config.getoption("--long"):
+        assert len(cases) == 16
+        cases = [case for case in cases if case not in of_long_runs_only(cases)]
+    values = [case.callspec.params for case in cases]  # type: ignore[attr-defined]  # of functions
+    assert sorted(each["case"] for each in values) == list("abcdefgh")
+    assert {each["loop"] for each in values} == {"asyncio", "trio"}

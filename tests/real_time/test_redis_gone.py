@@ -20,8 +20,6 @@ from tests._redis_server import RedisServer, program
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
-pytestmark = pytest.mark.sampled(2)
-
 SPEED = 60.0
 """The speed of the emulator: it allows 10 creates and 60 reads in any second."""
 
@@ -143,6 +141,7 @@ PAUSED = 2.5
 """Seconds."""
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["paused", "client pause"])
 async def test_a_pause_of_redis_causes_three_processes_no_429(
     server: RedisServer, kind: str
