@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import httpx
 import pytest
 
-from finetuning_async import Generation, GenerationRequest
+from finetuning_async import AsyncClient, Generation, GenerationRequest
 from finetuning_async._session import session_of
 from finetuning_async._submission import ListedRow
 from finetuning_async.journal import Accepted, EngineOptions, ItemFactory, Journal, Row
@@ -16,6 +17,7 @@ from finetuning_async.journal._credit_check import CreditReading, Observation
 from finetuning_async.journal._reconciler import Listing, Reconciler
 from finetuning_async.journal._state_machine import (
     Adopted,
+    Ended,
     Entry,
     Lost,
     Retried,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from finetuning_async.journal import Event
 
+KEY = "ft_live_" + "k" * 32
 SETTLE = EngineOptions().settle
 
 
@@ -160,6 +163,46 @@ async def test_a_reading_counts_unless_a_track_may_have_failed_before_it(
         shown = Listing([], ended, is_complete=True)
         assert await known.reconciler.observe(seen, shown) == is_current
         assert not await known.reconciler.observe(seen, None)
+
+
+@pytest.mark.parametrize(
+    ("seq", "meanwhile", "is_usable"),
+    [
+        (2, (), True),
+        (2, (Sending(2, 100.0),), True),
+        (2, (Sending(2, 100.0), Accepted("track 2")), False),
+        (1, (Ended(failed=True),), False),
+    ],
+    ids=["nothing", "one is sent", "one is accepted", "one fails"],
+)
+async def test_credits_count_unless_a_track_was_accepted_or_failed_as_they_were_read(
+    seq: int, meanwhile: tuple[Event, ...], is_usable: bool
+) -> None:
+    async with journal_of("one", "two") as known:
+        known.accept(1, at=50.0)
+
+        async def read_at() -> float:
+            known.record(seq, *meanwhile)
+            return 150.0
+
+        seen = await known.reconciler.read_credits(read_at)
+    assert (seen is not None) == is_usable
+    if seen is not None:
+        assert (seen.reading.credits, seen.at) == (2000, 150.0)
+
+
+async def test_an_account_that_shows_no_credits_proves_nothing() -> None:
+    async def read_at() -> float:
+        return 150.0
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"data": {"id": "u"}})
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    async with http, AsyncClient(KEY, http_client=http) as client:
+        journal = Journal(MemoryStore())
+        reconciler = Reconciler(session_of(client), journal, EngineOptions())
+        assert await reconciler.read_credits(read_at) is None
 
 
 def test_the_failed_track_of_an_item_that_is_retried_stays_known_as_its_own() -> None:

@@ -28,6 +28,12 @@ def slot(woken: list[str] | None = None, name: str = "") -> QueueSlot:
     return QueueSlot(lambda: (woken if woken is not None else []).append(name))
 
 
+def waiting_in(in_flight: InFlight) -> QueueSlot:
+    request = slot()
+    in_flight.request_slot(request)
+    return request
+
+
 def test_an_accepted_track_is_claimed_and_in_progress_until_it_ends() -> None:
     in_flight = InFlight()
     request = slot()
@@ -73,6 +79,24 @@ def test_a_refused_create_goes_first() -> None:
     in_flight.request_slot(refused)
     assert in_flight.slot_opens_at(waiting) == inf
     assert in_flight.slot_opens_at(refused) == -inf
+
+
+async def test_a_queue_full_of_others_is_tried_again_after_five_seconds() -> None:
+    in_flight = InFlight()
+    in_flight.take_slot(waiting_in(in_flight))
+    in_flight.on_queue_full()
+    expected = anyio.current_time() + 5
+    assert in_flight.next_retry_at() == pytest.approx(expected, abs=0.001)
+    in_flight.take_slot(waiting_in(in_flight))
+    assert in_flight.next_retry_at() == -inf, "once that one has its response"
+
+
+async def test_a_full_queue_with_one_of_ours_may_have_room_at_any_time() -> None:
+    in_flight = InFlight()
+    in_flight.adopt("ours", track())
+    in_flight.take_slot(waiting_in(in_flight))
+    in_flight.on_queue_full()
+    assert in_flight.next_retry_at() == -inf
 
 
 def test_old_claims_are_dropped(

@@ -386,6 +386,7 @@ async def test_an_endpoint_of_unknown_rate_budget_takes_from_both() -> None:
         (ResponseFacts(status=202, limit=3), "reads"),
         (refusal("GENERATION_RATE_LIMITED", 1), "creates"),
         (refusal("RATE_LIMITED", 1), "reads"),
+        (ResponseFacts(status=429, retry_after=1, limit=3), "reads"),
     ],
 )
 async def test_a_response_shows_the_rate_budget_of_its_route_for_good(
