@@ -74,9 +74,9 @@ async def _left(key: AccountKey, limits: RateLimits | None = LIMITS) -> int | No
     return limiter_of(key, limits).status().creates.available
 
 
-def use(key: AccountKey, times: int = 1) -> None:
+def use(key: AccountKey, times: int = 1, limits: RateLimits = LIMITS) -> None:
     async def main() -> None:
-        served(limiter_of(key), times)
+        served(limiter_of(key, limits), times)
 
     asyncio.run(main())
 
@@ -205,6 +205,19 @@ def test_a_loop_whose_clock_jumped_unnoticed_leaves_nothing(key: AccountKey) -> 
     with asyncio.Runner(loop_factory=StartsNow) as runner:
         runner.run(main())
     assert left(key) == 3
+
+
+def test_a_loop_whose_clock_jumped_before_it_had_a_limiter_is_alone(
+    key: AccountKey,
+) -> None:
+    async def main() -> int | None:
+        LoopHandle.current()
+        await anyio.sleep(3600)
+        return limiter_of(key).status().creates.available
+
+    use(key)
+    with asyncio.Runner(loop_factory=StartsNow) as runner:
+        assert runner.run(main()) == 3
 
 
 def test_a_loop_that_jumps_beside_a_real_one_takes_back_what_is_in_flight(
@@ -528,6 +541,20 @@ def test_an_account_is_kept_as_long_as_it_is_needed(
     monkeypatch.setattr(_process_memory, "machine_now", lambda: past + 400)
     left(("http://other.example", "", False))
     assert key not in _process_memory._accounts
+
+
+@pytest.mark.parametrize("budget", ["creates", "reads"])
+def test_an_account_is_kept_for_the_longer_of_two_periods(
+    key: AccountKey, monkeypatch: pytest.MonkeyPatch, budget: str
+) -> None:
+    longer: dict[str, Any] = {budget: RateLimit(3, per=600)}
+    use(key, limits=RateLimits(**longer))
+    past = machine_now()
+    for later, is_kept in [(1200, True), (1300, False)]:
+        now = past + later
+        monkeypatch.setattr(_process_memory, "machine_now", lambda now=now: now)
+        left(("http://other.example", "", False))
+        assert (key in _process_memory._accounts) == is_kept
 
 
 # Forks.
