@@ -197,7 +197,7 @@ def test_a_create_that_was_charged_before_a_span_teaches_no_refund() -> None:
 def test_refunds_are_learned_beside_creates_that_are_accepted_no_more(
     refunds: bool,
 ) -> None:
-    one, two = doubted(1, 110.0, 450.0), doubted(2, 120.0, 451.0)
+    one, two = doubted(1, 110.0, 450.0), doubted(2, 120.0, 460.0)
     seen = (
         (100.0, reading(100), ()),
         (460.0, reading(97, accepts=3, fails=1), (one, two)),

@@ -39,6 +39,7 @@ from finetuning_async.journal import (
     StaleItemError,
     step,
 )
+from finetuning_async.journal._create import usual_reply
 from finetuning_async.journal._engine import SEND_WITHIN
 from finetuning_async.journal._store import MemoryStore
 from tests._emulated_client import emulated
@@ -352,3 +353,29 @@ async def test_an_item_is_sent_after_all_others_unless_it_says_otherwise(
         here.store.add([ItemFactory().item(row)])
         submission = here.engine.new_submission(here.store.get(2))
         assert submission.rank == RANKS[given]
+
+
+class PatientDoor(PlainDoor):
+    """Sends a create again that is refused for a passing reason, as a batch does."""
+
+    async def on_refused(
+        self, item: Item, error: FinetuningError, refusals: int
+    ) -> Retry | Pause | Rejected:
+        return usual_reply(error, refusals) or await super().on_refused(
+            item, error, refusals
+        )
+
+
+@pytest.mark.parametrize(("times", "state"), [(4, "accepted"), (5, "failed")])
+async def test_a_create_is_sent_again_at_growing_pauses_until_the_fifth_refusal(
+    times: int, state: str
+) -> None:
+    async with world() as here:
+        fault = Fault("status", CREATES, method="POST", status=404, times=times)
+        here.service.add_fault(fault)
+        began = anyio.current_time()
+        item, _ = await here.engine.process_item(
+            here.item, PatientDoor(here.engine), Action.WAIT
+        )
+        assert item.entry.state == state
+        assert anyio.current_time() - began == pytest.approx(5 + 10 + 20 + 40, rel=0.1)

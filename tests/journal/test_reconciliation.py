@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 import attrs
 import pytest
@@ -109,6 +111,26 @@ async def test_a_held_create_is_looked_for_during_a_day(age: float, state: str) 
         assert here.item.entry.state == state
 
 
+async def test_the_list_is_read_back_to_the_first_create_that_is_in_doubt() -> None:
+    async with world() as here:
+        entry = (await here.run(Action.WAIT)).entry
+        lost = attrs.evolve(
+            entry, state="unknown", track_id=None, accepts=0, lost_at=entry.sent_at
+        )
+        here.store.record(here.item, lost)
+        here.service.load({"tracks": [{"prompt": "of others"}] * 250})
+        await anyio.sleep(7200)
+        here.store.add([ItemFactory().item(Row(request=GenerationRequest("snow")))])
+        now = await here.engine.reconciliation.now()
+        recent = Entry(state="unknown", seed=2, sent_at=now, lost_at=now)
+        here.store.record(here.store.get(2), recent)
+        before = here.service.count(method="GET", path=CREATES)
+        await here.engine.reconciliation.reconcile(here.item, here.store.get(2))
+        assert here.item.entry.track_id == entry.track_id
+        pages = here.service.count(method="GET", path=CREATES) - before
+        assert pages == 3, "at the first reading"
+
+
 async def test_only_a_create_that_looks_alike_is_in_the_way_of_another() -> None:
     async with world() as here:
         factory = ItemFactory()
@@ -146,6 +168,34 @@ async def test_credits_are_read_now_and_then_and_soon_after_a_failure() -> None:
         await anyio.sleep(soon)
         await reconciliation.advance_baseline()
         assert here.service.count(path="/v1/me") == 4
+
+
+async def test_credits_that_cannot_be_read_are_read_again_the_next_time() -> None:
+    async with world() as here:
+        await here.run(Action.WAIT)
+        here.service.add_fault(Fault("status", "/v1/me", status=500, times=None))
+        before = here.service.count(path=CREATES)
+        await here.engine.reconciliation.advance_baseline(at_once=True)
+        assert here.service.count(path=CREATES) == before
+        here.service.clear_faults()
+        await here.engine.reconciliation.advance_baseline(at_once=True)
+        assert here.service.count(path=CREATES) > before
+
+
+async def test_credits_read_as_a_create_is_lost_are_compared_with_no_listing() -> None:
+    async with world() as here:
+        await here.run(Action.WAIT)
+        here.store.add([ItemFactory().item(Row(request=GenerationRequest("snow")))])
+        here.service.add_fault(Fault("delay", "/v1/me", seconds=5))
+        before = here.service.count(path=CREATES)
+        read = partial(here.engine.reconciliation.advance_baseline, at_once=True)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await anyio.sleep(2)
+            for event in (Sending(2, 1.0), Lost(2.0, "no response")):
+                item = here.store.get(2)
+                here.store.record(item, step(item.entry, event)[0])
+        assert here.service.count(path=CREATES) == before
 
 
 @pytest.mark.parametrize(

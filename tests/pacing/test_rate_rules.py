@@ -95,6 +95,15 @@ def test_credit_is_reduced_by_what_may_be_counted_after_the_response() -> None:
     assert credit.amount(1.0) == 6
 
 
+def test_the_last_request_that_is_known_to_fit_goes_at_once() -> None:
+    credit = RemainingCredit(PER)
+    credit.on_response(sent(credit, 1), 1.0, 2)
+    sent(credit, 2, 1.0)
+    assert (credit.amount(1.0), credit.earliest(1.0)) == (1, 1.0)
+    sent(credit, 3, 1.0)
+    assert (credit.amount(1.0), credit.earliest(1.0)) == (0, 6.0)
+
+
 def test_the_best_proof_holds_even_if_responses_overtake_each_other() -> None:
     credit = RemainingCredit(PER)
     first, second = sent(credit, 1), sent(credit, 2)
