@@ -263,4 +263,10 @@ PACING: Final = (
         "soon = now - TOLERANCE",
         "The same token is taken in the line, a microsecond later.",
     ),
+    Equivalent(
+        "_pacing/_rule_set.py",
+        "if credit < 1 and probe_at <= now:",
+        "if credit <= 1 and probe_at <= now:",
+        "With a credit of 1 or more it has returned before, unless that is infinite.",
+    ),
 )

@@ -40,6 +40,7 @@ VALID: list[tuple[Any, str, list[Any]]] = [
     (MUSIC, "webhook", [None, "https://me.example/h?token=x", LONGEST_HOOK]),
     (MUSIC, "webhook", ["https://8.8.8.8:8443/", "https://[2606:4700::1111]/h"]),
     (MUSIC, "webhook", ["https://münchen.example/", "https://u:p@me.example./"]),
+    (MUSIC, "webhook", [f"https://{'a.' * 126}a/"]),  # a host of 253 characters
     (INSTRUMENTAL, "prompt", ["x", "x" * 701]),
     (INSTRUMENTAL, "duration", [None, 30, 210, 100, 45.0]),
     (INSTRUMENTAL, "enhance", [True, False]),
@@ -80,6 +81,7 @@ INVALID: list[tuple[Any, str, list[Any]]] = [
         "webhook",
         ["https://me.example:99999/", "https://[::1/", "https://-me.example/"],
     ),
+    (MUSIC, "webhook", [f"https://{'a.' * 126}aa/"]),  # a host of 254 characters
     (
         MUSIC,
         "webhook",
@@ -163,6 +165,7 @@ def test_undocumented_values_are_rejected_and_the_field_is_named(
     ("made", "range_"),
     [
         (MUSIC("x" * 701), "at most 700 characters, got .*; it has 701"),
+        (MUSIC(" "), "a non-blank string of 1 to 700 characters"),
         (
             MUSIC("lofi", lyrics="x" * 2001),
             "at most 2000 characters, got .*; it has 2001",
@@ -379,6 +382,14 @@ def test_the_body_of_a_valid_request_is_json_within_the_ranges(
         ({"tags": "rain", "bpm": 90}, MUSIC("rain", bpm=90)),
         ({"type": "instrumental", "prompt": "rain"}, INSTRUMENTAL("rain")),
         ({"kind": "sound_effect", "prompt": "rain"}, EFFECT("rain")),
+        (
+            {"type": "instrumental", "kind": None, "prompt": "rain"},
+            INSTRUMENTAL("rain"),
+        ),
+        (
+            {"type": "instrumental", "kind": "instrumental", "prompt": "rain"},
+            INSTRUMENTAL("rain"),
+        ),
         (EFFECT("rain"), EFFECT("rain")),
     ],
 )
@@ -392,6 +403,7 @@ def test_a_prompt_or_a_mapping_makes_a_request(given: Any, request_: Any) -> Non
         (7, "objects, prompts, or mappings"),
         ({"type": "song", "prompt": "x"}, "one of music"),
         ({"kind": 7, "prompt": "x"}, "one of music"),
+        ({"type": "music", "kind": "sound_effect", "prompt": "x"}, "the same"),
         ({"prompt": "x", "tempo": 90, "bpm": 90}, r"got \['tempo'\]"),
     ],
 )

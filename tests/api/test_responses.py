@@ -223,6 +223,8 @@ def test_an_excerpt_is_short_and_printable() -> None:
         ({"retryAfter": 0}, {"retry_after": "60"}, 60.0),
         ({"retryAfter": -3}, {"retry_after": "60"}, 60.0),
         ({"retryAfter": None}, {"retry_after": "2.5"}, 2.5),
+        ({"retryAfter": 10**400}, {}, inf),
+        ({"retryAfter": -(10**400)}, {"retry_after": "60"}, 60.0),
         ({}, {"retry_after": "0"}, 0.0),
         ({}, {"retry_after": "86400"}, 86400.0),
         ({}, {"retry_after": "-1"}, None),
@@ -237,7 +239,7 @@ def test_an_excerpt_is_short_and_printable() -> None:
         ({}, {"retry_after": "Monday, 02-Mar-26 18:05:30 GMT", "date": DATE}, 30.0),
         ({}, {}, None),
     ],
-    ids=range(19),
+    ids=range(21),
 )
 def test_q15_the_delay_is_read_from_the_body_then_from_the_header(
     body: dict[str, Any], headers: dict[str, str], delay: float | None
@@ -274,6 +276,10 @@ def test_a_limit_of_zero_and_more_remaining_than_the_limit_are_ignored() -> None
     assert response_facts(response) == ResponseFacts(status=200, remaining=7)
     response = response_of(b"", 200, x_ratelimit_limit="0", x_ratelimit_remaining="0")
     assert response_facts(response) == ResponseFacts(status=200)
+    response = response_of(b"", 200, x_ratelimit_remaining="0")
+    assert response_facts(response) == ResponseFacts(status=200, remaining=0)
+    response = response_of(b"", 200, x_ratelimit_limit="1", x_ratelimit_remaining="0")
+    assert response_facts(response) == ResponseFacts(status=200, limit=1, remaining=0)
     response = response_of(b"", 200, x_ratelimit_limit="10", x_ratelimit_remaining="11")
     assert response_facts(response) == ResponseFacts(status=200, limit=10)
     response = response_of(b"", 200, x_ratelimit_limit="10", x_ratelimit_remaining="10")
@@ -287,13 +293,6 @@ def test_a_limit_of_zero_and_more_remaining_than_the_limit_are_ignored() -> None
 )
 def test_a_date_is_parsed_in_all_three_formats_of_http(text: str) -> None:
     expected = dt.datetime(2026, 3, 2, 18, 5, tzinfo=dt.UTC)
-    assert server_date(response_of(b"", 200, date=text)) == expected
-
-
-@pytest.mark.parametrize("month", range(1, 13))
-def test_a_date_is_parsed_in_every_month(month: int) -> None:
-    expected = dt.datetime(2026, month, 5, 4, 3, 2, tzinfo=dt.UTC)
-    text = expected.strftime("%a, %d %b %Y %H:%M:%S GMT")
     assert server_date(response_of(b"", 200, date=text)) == expected
 
 
