@@ -269,4 +269,10 @@ PACING: Final = (
         "if credit <= 1 and probe_at <= now:",
         "With a credit of 1 or more it has returned before, unless that is infinite.",
     ),
+    Equivalent(
+        "_pacing/_sliding_window_counter.py",
+        "return most > self.limit and self.load_at(reservation) > self.limit",
+        "return most >= self.limit and self.load_at(reservation) > self.limit",
+        "The load is never above `most`, which only saves working it out.",
+    ),
 )

@@ -47,6 +47,12 @@ def test_readings_are_equal_from_the_first_after_a_moment_to_the_last() -> None:
     assert CreditBaseline.from_json(twice.to_json()) == twice
 
 
+def test_the_age_of_the_last_reading_is_known_if_there_is_one() -> None:
+    known = observed((100.0, reading(9), ()), (160.0, reading(8, accepts=1), ()))
+    assert known.read_ago(190.0) == 30.0
+    assert CreditBaseline().read_ago(190.0) == inf
+
+
 def test_a_note_of_an_older_version_is_one_span() -> None:
     assert CreditBaseline.from_json(None) == CreditBaseline()
     empty = '{"base": null, "refunds": true}'
