@@ -240,4 +240,16 @@ EQUIVALENTS: Final = (
         "return bool(rows) and now <= float(rows[0][0]) <= now + LONGEST_LEASE",
         "A lease ends a microsecond sooner or later.",
     ),
+    Equivalent(
+        "_downloads/_download.py",
+        "is_too_long = size is not None and reader.received > size",
+        "is_too_long = size is not None and reader.received >= size",
+        "With as many bytes as announced it has returned before.",
+    ),
+    Equivalent(
+        "journal/_reconciliation.py",
+        "return age >= share * self._options.settle",
+        "return age > share * self._options.settle",
+        "The credits are read a microsecond later.",
+    ),
 )

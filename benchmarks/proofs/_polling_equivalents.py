@@ -139,4 +139,10 @@ POLLING: Final = (
         'if outcome == "whole" and began_at > absence.last_404_at:',
         "A list is sent after the 404 that asks for it.",
     ),
+    Equivalent(
+        "_polling/_poller.py",
+        "if moment < self._sleeping_until:",
+        "if moment <= self._sleeping_until:",
+        "The driver is woken at the moment at which it wakes.",
+    ),
 )

@@ -405,6 +405,7 @@ def test_a_prompt_or_a_mapping_makes_a_request(given: Any, request_: Any) -> Non
         ({"kind": 7, "prompt": "x"}, "one of music"),
         ({"type": "music", "kind": "sound_effect", "prompt": "x"}, "the same"),
         ({"prompt": "x", "tempo": 90, "bpm": 90}, r"got \['tempo'\]"),
+        ({"prompt": "x", "tags": "y"}, r"got \['prompt'\]"),
     ],
 )
 def test_what_makes_no_request_is_refused_with_its_names(

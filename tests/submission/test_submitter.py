@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import attrs
 import httpx
 import pytest
 
@@ -19,6 +20,7 @@ from finetuning_async import (
     BadRequestError,
     FinetuningError,
     Generation,
+    GenerationRequest,
     InsufficientCreditsError,
     InternalServerError,
     InvalidRequestError,
@@ -492,6 +494,27 @@ async def test_a_body_that_json_cannot_encode_is_refused_before_a_permit(
             await client.generations.create("x", bpm=value, validate=False)
         assert not emulator.requests
         assert client.rate_limit_status().creates.available == 10
+
+
+@attrs.frozen
+class WithMood(GenerationRequest):
+    """A request of the caller's own."""
+
+    mood: Any = None
+
+    def to_body(self, *, seed: int | None = None) -> dict[str, Any]:
+        return {**super().to_body(seed=seed), "mood": self.mood}
+
+
+async def test_a_value_of_the_callers_own_that_json_cannot_encode_is_named() -> None:
+    async with emulated() as (emulator, client):
+        requests = [WithMood("x", mood={1}), WithMood("x", mood="blue")]
+        async with client.generate_many(requests) as outcomes:
+            errors = {str(each.request.mood): each.error async for each in outcomes}
+        assert errors["blue"] is None
+        assert isinstance(errors["{1}"], InvalidRequestError)
+        assert errors["{1}"].field == "mood"
+        assert posts(emulator) == 1
 
 
 async def test_every_attempt_carries_the_same_body() -> None:
