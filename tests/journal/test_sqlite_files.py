@@ -33,7 +33,9 @@ from finetuning_async.journal._store import Delete, Insert
 from tests.journal.test_stores import inserted, items, new
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
+
+    from finetuning_async.journal._records import NewItem
 
 NOBODY = 65534
 LYRICS = '{"lyrics": "' + "la " * 3000 + '", "tags": "rain"}'
@@ -361,6 +363,33 @@ def test_a_forked_child_and_its_parent_go_on_with_one_journal(tmp_path: Path) ->
     store.close()
     with closing(sqlite3.connect(tmp_path / "j.db")) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
+def test_a_child_forked_within_a_transaction_has_no_part_in_it(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "j.db", "one")
+    statuses = []
+
+    def seen_by_a_child() -> int:
+        child = os.fork()
+        if child == 0:
+            status = 255
+            try:
+                status = store.summary().total
+            finally:
+                os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def added() -> Iterator[NewItem]:
+        for number in range(600):
+            if number == 550:  # the first 500 are in the database
+                statuses.append(seen_by_a_child())
+            yield new(str(number))
+
+    store.add(added())
+    assert statuses == [0]
+    assert store.summary().total == 600
+    store.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
