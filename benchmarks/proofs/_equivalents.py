@@ -258,4 +258,10 @@ EQUIVALENTS: Final = (
         "is_over = (limit.per is not None or not limit.allows(spent + reserved))",
         "Times are read that no error needs.",
     ),
+    Equivalent(
+        "_downloads/_mp3_check.py",
+        'if len(audio) < 10 or not audio.startswith(b"ID3"):',
+        'if len(audio) < 11 or not audio.startswith(b"ID3"):',
+        "What is as short as a tag's header is no MP3 either way.",
+    ),
 )

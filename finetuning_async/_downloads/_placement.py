@@ -204,7 +204,9 @@ def place_now(part: Path, path: Path) -> None:
         raise OSError(str(error)) from None
     try:
         if placement.step() is not None:
-            raise OSError(errno.EAGAIN, "the pipe has no reader", str(path))
+            raise OSError(
+                errno.EAGAIN, "the pipe has no reader, or a slow one", str(path)
+            )
     finally:
         placement.close()
 

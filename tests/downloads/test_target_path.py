@@ -248,6 +248,38 @@ async def test_an_open_descriptor_is_written_at_its_position(
     assert path.read_bytes() == (b"12" if append else b"") + BEFORE + SONG + b"after"
 
 
+async def test_a_file_with_the_number_of_a_descriptor_as_its_name_is_a_file(
+    tmp_path: Path,
+) -> None:
+    reading, writing = os.pipe()
+    path = tmp_path / str(writing)
+    try:
+        await save(path)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert path.read_bytes() == SONG
+
+
+async def test_a_descriptor_without_a_number_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="/dev/fd/out"):
+        await save("/dev/fd/out")
+
+
+def test_a_file_is_not_placed_in_a_pipe_of_this_process_that_is_full(
+    tmp_path: Path,
+) -> None:
+    part = tmp_path / "part"
+    part.write_bytes(SONG)
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(OSError, match="no reader, or a slow one"):
+            place_now(part, Path(f"/dev/fd/{writing}"))
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 async def test_a_descriptor_open_for_reading_only_is_refused() -> None:
     reading, writing = os.pipe()
     try:
