@@ -82,8 +82,8 @@ class SilentReporter:
     def status(self, track: Generation | SoundEffect) -> None:
         """The status of the track has changed."""
 
-    def ended(self, track: Generation | SoundEffect, seconds: float) -> None:
-        """The track has ended, `seconds` after the wait began."""
+    def ended(self, track: Generation | SoundEffect, seconds: float | None) -> None:
+        """The track has ended, `seconds` after the wait began or, `None`, before it."""
 
     def loading(self, done: int, total: int | None) -> None:
         """`done` of `total` bytes are downloaded."""
@@ -127,9 +127,10 @@ class LineReporter(SilentReporter):
         if not track.is_final:
             self.note(shown(track.status))
 
-    def ended(self, track: Generation | SoundEffect, seconds: float) -> None:
-        """The track has ended, `seconds` after the wait began."""
-        self.note(f"{shown(track.status)} after {duration_text(seconds)}")
+    def ended(self, track: Generation | SoundEffect, seconds: float | None) -> None:
+        """The track has ended, `seconds` after the wait began or, `None`, before it."""
+        took = "" if seconds is None else f" after {duration_text(seconds)}"
+        self.note(f"{shown(track.status)}{took}")
 
     def saved(self, path: Path, track: Generation | SoundEffect) -> None:
         """The file is complete and in its place."""

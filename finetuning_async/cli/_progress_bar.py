@@ -15,7 +15,6 @@ from rich.text import Text
 
 from finetuning_async.cli._delay_notice import clock_text
 from finetuning_async.cli._output import (
-    duration_text,
     redirect_messages,
     shown,
     size_text,
@@ -205,10 +204,10 @@ class BarReporter(LineReporter):
         """The status of the track has changed."""
         self._progress.update(self._task, forms=(shown(track.status),))
 
-    def ended(self, track: Generation | SoundEffect, seconds: float) -> None:
-        """The track has ended, `seconds` after the wait began."""
+    def ended(self, track: Generation | SoundEffect, seconds: float | None) -> None:
+        """The track has ended, `seconds` after the wait began or, `None`, before it."""
         self._progress.update(self._task, forms=(shown(track.status),))
-        self.note(f"{shown(track.status)} after {duration_text(seconds)}")
+        super().ended(track, seconds)
 
     def loading(self, done: int, total: int | None) -> None:
         """`done` of `total` bytes are downloaded."""

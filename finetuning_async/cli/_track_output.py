@@ -174,10 +174,17 @@ async def wait(
     import anyio  # slow to import
 
     began = anyio.current_time()
+    is_watched = not getattr(track, "is_final", True)  # nothing is known of an id
+
+    def on_update(seen: Any) -> None:
+        nonlocal is_watched
+        is_watched = is_watched or not seen.is_final
+        reporter.status(seen)
+
     final = await client.wait_for_completion(
-        track, timeout=timeout, on_update=reporter.status
+        track, timeout=timeout, on_update=on_update
     )
-    reporter.ended(final, anyio.current_time() - began)
+    reporter.ended(final, anyio.current_time() - began if is_watched else None)
     return final
 
 

@@ -262,9 +262,23 @@ def test_the_facts_of_a_response() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "-1", "+5", "1.5", "ten", "10, 10", " 5", "٣", "²", "9" * 5000, "1e3"]
+    "value",
+    [
+        "",
+        "-1",
+        "+5",
+        "1.5",
+        "ten",
+        "10, 10",
+        " 5",
+        "٣",
+        "²",
+        "1" * 10,
+        "9" * 5000,
+        "1e3",
+    ],
 )
-def test_a_header_that_is_not_a_whole_number_is_ignored(value: str) -> None:
+def test_a_header_that_is_no_whole_number_of_nine_digits_is_ignored(value: str) -> None:
     response = response_of(
         b"", 200, x_ratelimit_limit=value, x_ratelimit_remaining=value
     )

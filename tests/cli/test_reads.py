@@ -129,6 +129,13 @@ def test_wait_reports_the_end_and_saves_nothing(finetuning: Run, service: Any) -
     assert not list(Path().iterdir())
 
 
+def test_a_track_that_had_ended_before_took_no_time(
+    finetuning: Run, service: Any
+) -> None:
+    service.respond(ROW, "generation_completed")
+    assert finetuning(["wait", ID]).stderr == "completed\n"
+
+
 def test_wait_with_an_output_saves(finetuning: Run, service: Any) -> None:
     assert finetuning(["wait", ID, "-o", "."]).exit_code == 0
     assert [path.name for path in Path().iterdir()] == [

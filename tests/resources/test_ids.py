@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from finetuning_async import AsyncClient, Generation, InvalidRequestError
+from finetuning_async import AsyncClient, Generation, InvalidRequestError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Method = Callable[[AsyncClient, Any], Awaitable[object]]
 
 KEY = "ft_live_" + "0" * 32
-NO_ID = ["\ud800", "a\udfffb", "a\x00b", "a\nb", "", " ", "..", "x" * 70_000, b"x", 5]
+NO_ID = ["\ud800", "a\udfffb", "a\x00b", "a\nb", "", " ", "..", "x" * 2049, b"x", 5]
 
 
 async def _all_of(states: AsyncIterable[object]) -> list[object]:
@@ -63,6 +63,14 @@ async def test_a_value_that_cannot_be_an_id_is_rejected(
     assert not sent
     str(caught.value).encode()  # it can be printed
     assert len(str(caught.value)) < 300
+
+
+async def test_the_longest_id_is_asked_for(
+    client: AsyncClient, sent: list[str]
+) -> None:
+    with pytest.raises(NotFoundError):
+        await client.generations.get("x" * 2048)
+    assert sent[0].endswith("x" * 2048)
 
 
 @pytest.mark.parametrize("method", ["wait_for_completion", "watch"])
