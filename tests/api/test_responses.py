@@ -251,6 +251,23 @@ def test_q15_the_delay_is_read_from_the_body_then_from_the_header(
     assert status_error(response, idempotent=False).retry_after == believed
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (199, ""),
+        (200, "success"),
+        (299, "success"),
+        (300, "redirect"),
+        (399, "redirect"),
+        (400, ""),
+    ],
+)
+def test_a_2xx_is_a_success_and_a_3xx_a_redirect(status: int, kind: str) -> None:
+    response = response_of(b"", status)
+    assert response.is_success == (kind == "success")
+    assert response.is_redirect == (kind == "redirect")
+
+
 def test_the_facts_of_a_response() -> None:
     response = response_of(b"", 200, x_ratelimit_limit="60", x_ratelimit_remaining="0")
     assert response_facts(response) == ResponseFacts(status=200, limit=60, remaining=0)

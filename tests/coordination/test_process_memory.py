@@ -134,6 +134,8 @@ def test_of_two_limits_the_first_holds_and_the_other_is_logged(
     key: AccountKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     use(key)
+    assert left(key) == 2
+    assert not caplog.records
     more = RateLimits(creates=RateLimit(50))
     assert left(key, more) == 2
     assert [record.levelno for record in caplog.records] == [logging.WARNING]

@@ -98,6 +98,19 @@ async def test_a_track_is_read_whole(tmp_path: Any) -> None:
         assert len(chunks) > 3
 
 
+@pytest.mark.parametrize(
+    ("headers", "known"),
+    [({"content-type": "audio/wav"}, "audio/wav"), ({}, "audio/mpeg")],
+)
+async def test_a_host_may_name_the_type_of_the_audio(
+    headers: dict[str, str], known: str
+) -> None:
+    host = Host()
+    host.headers = {"etag": '"1"', **headers}
+    async with serving(host).open_audio(URL) as audio:
+        assert audio.content_type == known
+
+
 @pytest.mark.parametrize("has_ranges", [True, False])
 @pytest.mark.parametrize(
     ("start", "end", "asked"),

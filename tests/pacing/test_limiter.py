@@ -125,6 +125,7 @@ async def test_an_unsent_request_returns_its_permit_at_once() -> None:
         await anyio.sleep(5)
         assert not log
         permits[0].unsent()
+        assert limiter.try_acquire("creates") is None, "it is for the one that waits"
         await anyio.sleep(0.01)
         assert log == ["next"]
 
