@@ -264,4 +264,10 @@ EQUIVALENTS: Final = (
         'if len(audio) < 11 or not audio.startswith(b"ID3"):',
         "What is as short as a tag's header is no MP3 either way.",
     ),
+    Equivalent(
+        "_api/_validation.py",
+        "return given if given is not None and -_LARGEST < given < _LARGEST else None",
+        "return given if given is not None and -_LARGEST <= given < _LARGEST else None",
+        "All ranges begin far above it, and their error is the same.",
+    ),
 )
