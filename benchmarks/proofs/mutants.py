@@ -100,9 +100,9 @@ def _kill(copy: Path, mutant: Mutant) -> bool:
 
 def _run(copy: Path, test: str) -> bool:
     """Whether a test passes in the copy."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    quiet = ["-q", "-x", "--long", "-p", "no:cacheprovider"]
     outcome = subprocess.run(  # noqa: S603 - our own tests
-        [*command, test],
+        [sys.executable, "-m", "pytest", *quiet, test],
         cwd=copy,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
