@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from finetuning_async._polling._poller import Poller
 
 KEY = "ft_live_" + "0" * 32
+FIRST_PAGE = "/v1/generations?limit=99&offset=0"
 EPOCH = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
@@ -162,6 +163,22 @@ async def scripted_service(
 def poller_of(client: AsyncClient) -> Poller:
     """The poll loop of a client."""
     return client._session().account.poller
+
+
+async def wait_for_all(client: AsyncClient, *ids: str, **options: Any) -> list[Any]:
+    """Wait for several at once; return states or errors, in the order of the ids."""
+    ends: dict[str, Any] = {}
+
+    async def one(track_id: str) -> None:
+        try:
+            ends[track_id] = await client.wait_for_completion(track_id, **options)
+        except Exception as error:
+            ends[track_id] = error
+
+    async with anyio.create_task_group() as group:
+        for track_id in ids:
+            group.start_soon(one, track_id)
+    return [ends[track_id] for track_id in ids]
 
 
 def assert_nothing_left(client: AsyncClient) -> None:

@@ -18,8 +18,12 @@ from finetuning_async import (
     PermissionDeniedError,
 )
 from finetuning_async._polling._failure_tracker import BELIEVED_AFTER
-from tests._scripted_service import assert_nothing_left, refusal, scripted_service
-from tests.polling.test_poller import wait_for_all
+from tests._scripted_service import (
+    assert_nothing_left,
+    refusal,
+    scripted_service,
+    wait_for_all,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

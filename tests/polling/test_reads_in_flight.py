@@ -17,8 +17,7 @@ from finetuning_async._polling._reads_in_flight import (
     ReadsInFlight,
 )
 from finetuning_async._polling._waiters import Watcher
-from tests._scripted_service import assert_nothing_left, scripted_service
-from tests.polling.test_poller import wait_for_all
+from tests._scripted_service import assert_nothing_left, scripted_service, wait_for_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
