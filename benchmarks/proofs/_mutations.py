@@ -182,7 +182,7 @@ MUTANTS: Final = (
         "_http/_delivery.py",
         "        if not self._may_send():\n",
         "        if False:\n",
-        "tests/submission/test_cancellation.py::test_a_cancelled_connection_sends_nothing_later",
+        "tests/http/test_transport.py::test_nothing_is_sent_for_a_cancelled_caller",
     ),
     Mutant(
         "resubmits although the caller did not allow it",
