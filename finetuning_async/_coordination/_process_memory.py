@@ -382,7 +382,7 @@ def attach_loop(
         `None` if the loop's clock is not the machine's.
     """
     handle = LoopHandle.current()
-    if handle.offset is None or handle.has_jumped(handle.now()):
+    if handle.offset is None:  # one that jumps later is noticed at the next use
         return None
     with LOCK:
         _forget_accounts()
