@@ -78,9 +78,14 @@ def runs_on_asyncio_only(item: pytest.Item) -> bool:
         return False
     if item.callspec.params.get("anyio_backend") != "trio":
         return False
-    if OF_THE_LOOP.search(_functions(item.path)[item.function.__name__]):
+    if zlib.crc32(item.nodeid.encode()) % SHARE == 0:
         return False
-    return zlib.crc32(item.nodeid.encode()) % SHARE != 0
+    return not _is_of_the_loop(item.path, item.function.__name__)
+
+
+@functools.cache
+def _is_of_the_loop(path: Path, name: str) -> bool:
+    return OF_THE_LOOP.search(_functions(path)[name]) is not None
 
 
 @functools.cache

@@ -12,6 +12,7 @@ import gc
 import importlib.metadata
 import itertools
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,11 @@ settings.register_profile(
 settings.load_profile("suite")
 
 hand_options_to_trio()
+
+# Programs that tests interrupt would inherit it from a shell that runs pytest in the
+# background.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 VERSIONS_THAT_MATTER = ("httpx", "httpcore", "anyio", "trio", "tenacity", "attrs")
 
@@ -119,7 +125,6 @@ def pytest_collection_finish() -> None:
     Ten thousand tests and all modules live to the end. What a test leaves in cycles is
     found by the next collections, or by those that it asks for.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
 

@@ -46,6 +46,7 @@ async def test_eighty_tracks_get_no_429_and_are_paid_once(
     assert anyio.current_time() - started < 7 * 60 * 1.03 + 125
 
 
+@pytest.mark.sampled(2)
 async def test_a_short_queue_is_learned_and_then_used() -> None:
     model = ServiceModel(seed=3, queue=4)
     ends = await run(model, 60)
@@ -54,6 +55,7 @@ async def test_a_short_queue_is_learned_and_then_used() -> None:
     assert model.queue_full() <= 3
 
 
+@pytest.mark.sampled(2)
 async def test_failed_tracks_are_raised_with_the_reason() -> None:
     model = ServiceModel(seed=5, failure_rate=0.5)
     ends = await run(model, 30)

@@ -256,6 +256,7 @@ for n in range(10):
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("opens_at_once", [True, False])
 def test_processes_that_begin_at_once_share_one_new_file(
     tmp_path: Path, opens_at_once: bool

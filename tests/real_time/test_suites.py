@@ -171,7 +171,7 @@ def auto(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     )
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("conftest", ["plain", "documented"])
 @pytest.mark.parametrize("mode", ["strict", "module", "auto"])
 def test_the_fixtures_work_under_pytest_asyncio(

@@ -31,6 +31,7 @@ def modules(tmp_path: Path) -> list[str]:
     return names
 
 
+@pytest.mark.long  # `.ci/run` runs it beside the other types
 def test_they_pass_a_strict_pyright(tmp_path: Path, modules: list[str]) -> None:
     """Beside mypy, which checks all of ours, pyright: it sees some things otherwise."""
     settings = {

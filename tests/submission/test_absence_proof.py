@@ -16,7 +16,7 @@ def test_schedules_of_twenty_four_seeds_pay_for_nothing_twice() -> None:
 
 
 def test_a_schedule_is_reproducible() -> None:
-    first, second = run(range(300, 304)), run(range(300, 304))
+    first, second = run(range(300, 302)), run(range(300, 302))
     assert first.counts == second.counts
 
 
