@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests._sample import OF_THE_LOOP, of_long_runs_only, runs_on_asyncio_only
@@ -30,19 +32,24 @@ def test_no_run_on_asyncio_and_no_other_test_is_left_out(
     assert not of_long_runs_only([request.node])
 
 
+def chosen(request: pytest.FixtureRequest, count: int) -> list[dict[str, Any]]:
+    """The parameters of those of the running test's `count` cases that run."""
+    name = request.node.originalname
+    cases = [i for i in request.session.items if getattr(i, "originalname", "") == name]
+    if request.config.getoption("--long"):
+        assert len(cases) == count
+        cases = [case for case in cases if case not in of_long_runs_only(cases)]
+    return [case.callspec.params for case in cases]  # type: ignore[attr-defined]  # of functions
+
+
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("second", "abcd")
 @pytest.mark.parametrize("first", [1, 2, 3])
 def test_of_twelve_cases_a_third_runs_with_every_value(
     first: int, second: str, request: pytest.FixtureRequest
 ) -> None:
-    name = request.node.originalname
-    cases = [i for i in request.session.items if getattr(i, "originalname", "") == name]
-    if request.config.getoption("--long"):
-        assert len(cases) == 12
-        cases = [case for case in cases if case not in of_long_runs_only(cases)]
-    assert len(cases) == 4
-    values = [case.callspec.params for case in cases]  # type: ignore[attr-defined]  # of functions
+    values = chosen(request, 12)
+    assert len(values) == 4
     assert {each["first"] for each in values} == {1, 2, 3}
     assert len({each["second"] for each in values}) == 3
 
@@ -53,11 +60,6 @@ def test_of_twelve_cases_a_third_runs_with_every_value(
 def test_each_of_eight_cases_runs_on_one_of_two_event_loops(
     loop: str, case: str, request: pytest.FixtureRequest
 ) -> None:
-    name = request.node.originalname
-    cases = [i for i in request.session.items if getattr(i, "originalname", "") == name]
-    if request.config.getoption("--long"):
-        assert len(cases) == 16
-        cases = [case for case in cases if case not in of_long_runs_only(cases)]
-    values = [case.callspec.params for case in cases]  # type: ignore[attr-defined]  # of functions
+    values = chosen(request, 16)
     assert sorted(each["case"] for each in values) == list("abcdefgh")
     assert {each["loop"] for each in values} == {"asyncio", "trio"}
