@@ -270,4 +270,10 @@ EQUIVALENTS: Final = (
         "return given if given is not None and -_LARGEST <= given < _LARGEST else None",
         "All ranges begin far above it, and their error is the same.",
     ),
+    Equivalent(
+        "journal/_spending.py",
+        "elif at > since:",
+        "elif at >= since:",
+        "`since` has the tolerance of a timer, so no credit is spent in that moment.",
+    ),
 )

@@ -275,4 +275,28 @@ PACING: Final = (
         "return most >= self.limit and self.load_at(reservation) > self.limit",
         "The load is never above `most`, which only saves working it out.",
     ),
+    Equivalent(
+        "_pacing/_fair_queue.py",
+        "if len(self.lines) < 2:",
+        "if len(self.lines) >= 2:",
+        "The heap is made anew more often than it must be.",
+    ),
+    Equivalent(
+        "_pacing/_fair_queue.py",
+        "if kept > 2 * self.waiting + MOST_GONE:",
+        "if kept <= 2 * self.waiting + MOST_GONE:",
+        "The line is cleaned up whenever one leaves it, which costs time only.",
+    ),
+    Equivalent(
+        "_pacing/_sliding_window_counter.py",
+        "windows.update(t + self.per for t in recent if t + self.per <= now)",
+        "windows.update(t + self.per for t in recent if t + self.per < now)",
+        "The present moment is one of the windows in any case.",
+    ),
+    Equivalent(
+        "_pacing/_sliding_window_counter.py",
+        "if self._in_flight + len(self._responses) - first <= most:",
+        "if self._in_flight + len(self._responses) + first <= most:",
+        "The load is worked out where that need not be, with the same result.",
+    ),
 )

@@ -151,6 +151,47 @@ def test_a_booking_is_reserved_while_its_holder_lives_and_then_spent(
     assert used(store) == (0, 0)
 
 
+class Clock:
+    """One that a test sets."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(params=["memory", "file"])
+def timed(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[JournalStore, Clock]]:
+    clock = Clock()
+    made: JournalStore
+    if request.param == "memory":
+        made = MemoryStore(clock=clock)
+    else:
+        made = SQLiteStore(tmp_path / "j.db", "one", clock=clock)
+    yield made, clock
+    made.close()
+
+
+def test_a_credit_counts_for_a_period_and_not_a_moment_longer(
+    timed: tuple[JournalStore, Clock],
+) -> None:
+    store, clock = timed
+    store.book(Booking(name="b", share=None))
+    for clock.now, spent in ((1000.0, 1), (1059.0, 1), (1060.0, 0)):
+        assert store.usage(CreditLimit(5, per=60.0)).spent == spent
+
+
+def test_a_holder_lives_until_its_lease_ends_and_not_a_moment_longer(
+    timed: tuple[JournalStore, Clock],
+) -> None:
+    store, clock = timed
+    store.beat("h", 10.0)
+    for clock.now, is_alive in ((1000.0, True), (1009.0, True), (1010.0, False)):
+        assert store.is_alive("h") == is_alive
+
+
 def test_a_change_above_a_limit_is_not_made_and_undoes_no_other(
     store: JournalStore,
 ) -> None:

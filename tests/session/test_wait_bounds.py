@@ -177,7 +177,7 @@ async def test_a_full_queue_refuses_those_that_will_not_wait_for_a_track() -> No
         await anyio.sleep(1)
         waited, error = at.refused["mine"]
         assert waited < 1
-        assert "nothing was" in str(error)
+        assert "nothing was accepted" in str(error)
 
 
 async def test_tracks_that_take_longer_than_expected_count() -> None:

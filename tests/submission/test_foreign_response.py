@@ -137,14 +137,14 @@ async def test_once_a_seed_was_echoed_a_foreign_response_to_music_is_not_taken()
         if request.method == "GET":
             return httpx.Response(404, json={"error": {"code": "X", "message": "x"}})
         seeds.append(json.loads(request.content)["seed"])
-        seed = seeds[-1] if len(seeds) == 2 else 7
+        seed = seeds[-1] if len(seeds) == 3 else 7
         row = {"id": f"gen_{len(seeds)}", "prompt": "wind", "type": "instrumental"}
         body = {**row, "parameters": {"seed": seed}}
         return httpx.Response(202, json={"data": body})
 
     http = httpx.AsyncClient(transport=httpx.MockTransport(respond))
     async with AsyncClient("ft_live_" + "e" * 32, http_client=http) as client:
-        for _ in range(2):
+        for _ in range(3):
             await client.instrumentals.create(PROMPT)
         with pytest.raises(SubmissionUnknownError, match="another prompt, 'wind'"):
             await client.instrumentals.create(PROMPT)

@@ -78,6 +78,21 @@ async def test_absence_takes_thirty_seconds_and_three_complete_listings(
         assert emulator.count(method="GET", status=200) >= 3
 
 
+async def test_the_third_complete_listing_proves_absence_after_thirty_seconds() -> None:
+    async with emulated(max_retries=0) as (emulator, client):
+        emulator.add_fault(post("lost_before_commit"))
+        emulator.add_fault(listing("status", times=3, status=503, code=None))
+        async with anyio.create_task_group() as group:
+            group.start_soon(
+                partial(client.generations.create, "x", on_unknown="resubmit")
+            )
+            await anyio.sleep(5)
+            await client.generations.create("later")
+        # The first three fail; those after 14, 30 and 39 s are complete.
+        assert anyio.current_time() == pytest.approx(39, abs=0.5)
+        assert [job.prompt for job in emulator.tracks.values()] == ["later", "x"]
+
+
 async def test_failed_listings_do_not_count() -> None:
     async with emulated(max_retries=0) as (emulator, client):
         emulator.add_fault(post("lost_after_commit"))

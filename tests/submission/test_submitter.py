@@ -172,7 +172,10 @@ async def test_a_full_queue_that_asks_for_too_long_a_pause_is_raised() -> None:
 
 async def test_a_full_queue_is_waited_for_as_long_as_the_longest_pause() -> None:
     service = Emulator(queue_size=1, queue_full_retry_after=60)
-    async with emulated(service, max_retry_wait=60) as (emulator, client):
+    async with emulated(service, max_retry_wait=60, max_retries=1) as (
+        emulator,
+        client,
+    ):
         for words in ("first", "second"):
             await client.generations.create(words)
         assert posts(emulator) == 3
