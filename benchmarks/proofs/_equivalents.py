@@ -259,12 +259,6 @@ EQUIVALENTS: Final = (
         "Times are read that no error needs.",
     ),
     Equivalent(
-        "_downloads/_mp3_check.py",
-        'if len(audio) < 10 or not audio.startswith(b"ID3"):',
-        'if len(audio) < 11 or not audio.startswith(b"ID3"):',
-        "What is as short as a tag's header is no MP3 either way.",
-    ),
-    Equivalent(
         "_api/_validation.py",
         "return given if given is not None and -_LARGEST < given < _LARGEST else None",
         "return given if given is not None and -_LARGEST <= given < _LARGEST else None",

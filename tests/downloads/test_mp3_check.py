@@ -7,7 +7,7 @@ from typing import Any, Final
 import attrs
 import pytest
 
-from finetuning_async._downloads._mp3_check import find_problems
+from finetuning_async._downloads._mp3_check import find_problems, tag_length
 
 MPEG1: Final = 3
 MPEG2: Final = 2
@@ -148,3 +148,11 @@ def test_the_first_frame_may_describe_the_file_and_plays_nothing(form: Form) -> 
 def test_a_file_of_which_the_end_is_missing_is_cut_off_in_its_last_frame() -> None:
     (found,) = find_problems((Form().loud() * 40)[:-1])
     assert found == f"is cut off or damaged at byte {39 * 417} of {40 * 417 - 1}"
+
+
+def test_a_tag_ends_where_it_says_even_if_nothing_follows() -> None:
+    tag = b"ID3\4\0\0\0\0\1\2"
+    assert tag_length(tag) == 10 + (1 << 7) + 2
+    assert tag_length(b"ID3\4\0\0\0\0\0\0") == 10
+    assert tag_length(tag[:9]) == 0
+    assert tag_length(b"TAG" + tag[3:]) == 0
