@@ -270,4 +270,10 @@ EQUIVALENTS: Final = (
         "elif at >= since:",
         "`since` has the tolerance of a timer, so no credit is spent in that moment.",
     ),
+    Equivalent(
+        "_api/_coercion.py",
+        "int(value[23:25]),",
+        "int(value[23:26]),",
+        "The next character is the space before GMT, which `int` ignores.",
+    ),
 )
