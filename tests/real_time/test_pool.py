@@ -133,7 +133,7 @@ async def test_cancelled_reads_lose_no_connection(
                     for _ in range(AT_ONCE):
                         at = rng.uniform(0, longest)
                         group.start_soon(_cancelled_read, client, how, at)
-            with anyio.fail_after(0.5 + 5 * usual):  # 1 s, if the machine is not busy
+            with anyio.fail_after(0.5 + 5 * usual):  # 0.6 to 0.8 s if not busy
                 await _ten_reads(client)
             await _until_closed(before + 2 * READS)  # both ends are in this process
         await _until_closed(before)
