@@ -145,25 +145,26 @@ def test_two_quick_ctrl_c_count_as_one_and_the_id_is_printed() -> None:
     assert "Traceback" not in err
 
 
-def test_exiting_at_once_shows_the_cursor_again(silent: dict[str, str]) -> None:
+def test_exiting_at_once_shows_the_cursor_again() -> None:
     master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [*PROGRAM, "generate", "choir"],
-        stderr=slave,
-        env={**silent, "TERM": "xterm-256color"},
-    )
-    os.close(slave)
-    shown = b""
-    with process:
-        while b"sending" not in shown:
-            shown += os.read(master, 4096)
-        time.sleep(0.5)  # the request is on the wire
-        process.send_signal(signal.SIGINT)
-        while b"to quit now" not in shown:
-            shown += os.read(master, 4096)
-        process.send_signal(signal.SIGINT)
-        while chunk := _read(master):
-            shown += chunk
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        url = "http://127.0.0.1:{}".format(*service.getsockname()[1:])
+        env = {**BARE, "FINETUNING_API_KEY": KEY, "FINETUNING_BASE_URL": url}
+        process = subprocess.Popen(
+            [*PROGRAM, "generate", "choir"],
+            stderr=slave,
+            env={**env, "TERM": "xterm-256color"},
+        )
+        os.close(slave)
+        shown = b""
+        with process, service.accept()[0] as connection:
+            assert connection.recv(4096)  # before that one Ctrl-C is enough
+            process.send_signal(signal.SIGINT)
+            while b"to quit now" not in shown:
+                shown += os.read(master, 4096)
+            process.send_signal(signal.SIGINT)
+            while chunk := _read(master):
+                shown += chunk
     os.close(master)
     assert process.returncode == 130
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")

@@ -19,6 +19,7 @@ from finetuning_async.sync import Client, Iteration
 from finetuning_async.sync._call import Call
 from finetuning_async.sync._loop_thread import LoopThread
 from tests._served_emulator import served
+from tests.real_time.test_sync_client import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -87,8 +88,9 @@ def test_a_caller_that_leaves_hands_the_loop_on(
     emulator.add_fault(Fault("slow_answer", ME, seconds=0.2))
     emulator.add_fault(Fault("slow_answer", ME, seconds=0.6))
     with ThreadPoolExecutor(2) as pool:
+        before = emulator.count()
         first = pool.submit(client.me)
-        time.sleep(0.1)  # the first one runs the loop by now
+        wait_until(lambda: emulator.count() > before)  # the first one runs the loop
         second = pool.submit(client.me)
         first.result()
         assert not second.done()
@@ -120,8 +122,9 @@ def test_the_loop_ends_also_in_a_turn_of_a_caller(
     client = Client(emulator.api_key, base_url=url)
     client.me()
     with ThreadPoolExecutor(1) as pool:
+        before = emulator.count()
         waiting = pool.submit(client.wait_for_completion, "no-such-track")
-        time.sleep(0.1)  # it runs the loop by now
+        wait_until(lambda: emulator.count() > before)  # it runs the loop
         thread = client._portal.thread()
         thread.end(client._target.aclose)  # as at the exit of the interpreter
         with pytest.raises(ClientClosedError):
