@@ -9,14 +9,14 @@ A loop of at most twelve seconds is rendered once and repeated. Four layers:
 - a soft note on each beat, drawn from the chord and the seed. Nothing begins between
   beats, so that tempo detection finds the requested tempo.
 
-All are lists of floats from -1 to 1 at `SAMPLE_RATE`.
+All are lists of floats in units of 16-bit samples, at `SAMPLE_RATE`.
 """
 
 from __future__ import annotations
 
 import random
 from array import array
-from functools import partial
+from functools import cache, partial
 from math import ceil, exp, pi, sin
 from operator import add, mul
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ _CHORDS = {
     "minor": ((0, 3, 7), (8, 12, 15), (5, 8, 12), (0, 3, 7)),
 }
 _C3 = 130.8128  # Hz
+_FULL = 32767 * 0.95
 
 
 @attrs.frozen
@@ -94,39 +95,36 @@ def render_effect(seconds: float, prompt: str) -> Samples:
 def _loop(score: Score) -> Samples:
     rng = random.Random(f"{score.seed}")  # noqa: S311 - must repeat, need not be secret
     chords = _CHORDS[score.scale]
-    beats = score.bars * score.beats
-    mix = [0.0] * round(beats * score.beat)
+    pads = {chord: _chord_table(score.tonic, chord) for chord in set(chords)}
+    mix: list[float] = []
     for bar in range(score.bars):
-        _add_bar(mix, score, bar, chords[bar * len(chords) // score.bars])
-    drum, bass = _drum(score.root), _note(score.root, 0.03, 0.04, score.beat)
-    for beat in range(beats):
-        start = round(beat * score.beat)
-        _mix_in(mix, bass, start)
-        _mix_in(mix, drum, start)
+        mix += _bar(score, bar, pads[chords[bar * len(chords) // score.bars]])
+    accent = _note(score.root, _envelope(0.03, 0.04, score.beat))
+    _mix_in(accent, _drum(score.root), 0)
+    for beat in range(score.bars * score.beats):
+        _mix_in(mix, accent, round(beat * score.beat))
     _add_arpeggio(mix, score, chords, rng)
-    return array("h", map(int, map(partial(mul, 32767 * 0.95), mix)))
+    return array("h", map(int, mix))
 
 
-def _add_bar(mix: list[float], score: Score, bar: int, chord: Sequence[int]) -> None:
+def _bar(score: Score, bar: int, table: list[float]) -> list[float]:
     start = round(bar * score.beats * score.beat)
     end = round((bar + 1) * score.beats * score.beat)
-    table = _chord_table(score.tonic, tuple(chord))
-    pad = (table * ceil((end - start) / len(table)))[: end - start]
+    pad = _tiled(table, end - start)
     ramp = SAMPLE_RATE // 25
     for i in range(min(ramp, len(pad) // 2)):
         pad[i] *= i / ramp
         pad[-1 - i] *= i / ramp
-    _mix_in(mix, pad, start)
+    return pad
 
 
-def _chord_table(tonic: int, chord: tuple[int, ...]) -> list[float]:
-    """One second of a chord over its tonic, whole cycles only, so that it tiles."""
+def _chord_table(tonic: int, chord: Sequence[int]) -> list[float]:
+    """One second of a chord over its tonic."""
     voices = [(0, 0.036), (12, 0.022), (7, 0.01)] + [(step, 0.03) for step in chord]
     table = [0.0] * SAMPLE_RATE
     for step, loudness in voices:
-        cycles = 2 * pi * round(_pitch(tonic + step)) / SAMPLE_RATE
-        voice = (loudness * sin(cycles * i) for i in range(SAMPLE_RATE))
-        table = list(map(add, table, voice))
+        wave = _second_of(_sine(), _pitch(tonic + step))
+        table = list(map(add, table, map(partial(mul, _FULL * loudness), wave)))
     return table
 
 
@@ -136,30 +134,61 @@ def _add_arpeggio(
     chords: Sequence[Sequence[int]],
     rng: random.Random,
 ) -> None:
+    envelope = _envelope(0.05, 0.006, score.beat * 1.8)
     notes: dict[int, list[float]] = {}
     steps = score.bars * score.beats
     for step in range(steps):
         chord = chords[step * len(chords) // steps]
         pitch = 12 + rng.choice((*chord, 0, 12))
         if pitch not in notes:
-            notes[pitch] = _note(
-                _pitch(score.tonic + pitch), 0.05, 0.006, score.beat * 1.8
-            )
+            notes[pitch] = _note(_pitch(score.tonic + pitch), envelope)
         _mix_in(mix, notes[pitch], round(step * score.beat))
 
 
-def _note(
-    frequency: float, loudness: float, attack: float, length: float
-) -> list[float]:
-    """A mellow tone: rises in ``attack`` s, dies away over ``length`` samples."""
-    turn, rise = 2 * pi * frequency / SAMPLE_RATE, attack * SAMPLE_RATE
+def _note(frequency: float, envelope: list[float]) -> list[float]:
+    """A mellow tone."""
+    wave = _tiled(_second_of(_mellow(), frequency), len(envelope))
+    return list(map(mul, envelope, wave))
+
+
+def _envelope(loudness: float, attack: float, length: float) -> list[float]:
+    """Rises in ``attack`` s, dies away over ``length`` samples."""
+    rise = attack * SAMPLE_RATE
     return [
-        loudness
-        * min(i / rise, 1.0)
-        * (1 - i / length)
-        * (sin(turn * i) + 0.25 * sin(2 * turn * i))
+        _FULL * loudness * min(i / rise, 1.0) * (1 - i / length)
         for i in range(int(length))
     ]
+
+
+@cache
+def _sine() -> list[float]:
+    """One cycle, over as many samples as a second has."""
+    return [sin(2 * pi * i / SAMPLE_RATE) for i in range(SAMPLE_RATE)]
+
+
+@cache
+def _mellow() -> list[float]:
+    """One cycle of a sine and, softer, its octave."""
+    octave = map(partial(mul, 0.25), _second_of(_sine(), 2))
+    return list(map(add, _sine(), octave))
+
+
+def _second_of(cycle: list[float], frequency: float) -> list[float]:
+    """A second of a tone: whole cycles only, so that it tiles.
+
+    Reads every n-th sample of the cycle, n times through: slices are many times faster
+    than sines.
+    """
+    step, start = round(frequency), 0
+    wave: list[float] = []
+    for _ in range(step):
+        wave += cycle[start::step]
+        start = (start - SAMPLE_RATE) % step
+    return wave
+
+
+def _tiled(second: list[float], count: int) -> list[float]:
+    return (second * ceil(count / len(second)))[:count]
 
 
 def _drum(root: float) -> list[float]:
@@ -170,7 +199,7 @@ def _drum(root: float) -> list[float]:
     for i in range(3600):
         brush += 0.7 * (rng.uniform(-1, 1) - brush)
         thump = exp(-i / 700) * sin(turn * (i + 500 * (1 - exp(-i / 200))))
-        sound.append(0.85 * exp(-i / 500) * brush + 0.2 * thump)
+        sound.append(_FULL * (0.85 * exp(-i / 500) * brush + 0.2 * thump))
     return sound
 
 

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+# The shell paints nothing on a screen, and takes half the processor time.
+CHROMIUM = (
+    os.environ.get("CHROMIUM")
+    or shutil.which("chromium-headless-shell")
+    or shutil.which("chromium")
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +39,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def chromium() -> AsyncIterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("no chromium: apt-get install chromium, or set CHROMIUM")
+        pytest.skip("no Chromium: apt-get install chromium-headless-shell")
     from playwright.async_api import async_playwright
 
     # The sandbox needs rights that root in a container does not have.
