@@ -91,14 +91,17 @@ def draw(package: Path, words: Iterable[str], count: int, seed: int) -> list[Cha
 
     Without words, of all modules of `DECIDING`. Those of its first wings come first.
     """
+    chosen = tuple(words) or ("",)
+    paths = [
+        path for wing in DECIDING for path in sorted((package / wing).glob("*.py"))
+    ]
+    files = {path.relative_to(package).as_posix(): path for path in paths}
     changes = [
         change
-        for wing in DECIDING
-        for path in sorted((package / wing).glob("*.py"))
-        for change in changes_of(path, path.relative_to(package).as_posix())
+        for file, path in files.items()
+        if any(word in file for word in chosen)
+        for change in changes_of(path, file)
     ]
-    chosen = tuple(words) or ("",)
-    changes = [each for each in changes if any(word in each.file for word in chosen)]
     count = min(count, len(changes))
     drawn = random.Random(seed).sample(range(len(changes)), count)
     return [changes[index] for index in sorted(drawn)]

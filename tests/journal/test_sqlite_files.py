@@ -477,14 +477,14 @@ def test_the_write_ahead_log_begins_anew_before_it_is_large(tmp_path: Path) -> N
 
 def test_many_rows_are_read_in_bounded_memory(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "j.db")
-    store.add(items(20_000))
+    store.add(items(10_000))
     tracemalloc.start()
     try:
-        assert sum(1 for _ in store.rows()) == 20_000
+        assert sum(1 for _ in store.rows()) == 10_000
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 4_000_000
+    assert peak < 2_000_000
     store.close()
 
 

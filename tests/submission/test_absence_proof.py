@@ -8,10 +8,10 @@ from benchmarks.proofs._absence import CASES
 from benchmarks.proofs.absence import run
 
 
-def test_schedules_of_twenty_four_seeds_pay_for_nothing_twice() -> None:
-    tally = run(range(1, 25))
+def test_schedules_of_twelve_seeds_pay_for_nothing_twice() -> None:
+    tally = run(range(1, 13))
     assert tally.wrong == []
-    assert all(tally.counts[case]["schedules"] == 6 for case in CASES)
+    assert all(tally.counts[case]["schedules"] == 3 for case in CASES)
     assert sum(tally.counts[case]["lost"] for case in CASES) > 0
 
 

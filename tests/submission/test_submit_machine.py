@@ -153,4 +153,4 @@ class Creates(RuleBasedStateMachine):
 
 
 TestCreates = Creates.TestCase
-TestCreates.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestCreates.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
