@@ -14,6 +14,7 @@ import itertools
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,10 @@ def _nothing_left_open() -> Iterator[None]:
     """
     yield
     gc.collect()
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(5)  # the exit of the interpreter would wait for it for ever
+            assert not thread.is_alive(), f"{thread.name} was left"
 
 
 @pytest.fixture(autouse=True)

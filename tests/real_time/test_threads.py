@@ -39,12 +39,12 @@ def test_threads_are_reused_in_a_loop_that_runs_forever() -> None:
     async def main() -> None:
         for number in range(10):
             await in_thread(log.record, number)
-        loop.stop()
 
-    loop.call_soon(lambda: log.done.append(loop.create_task(main())))
+    task = loop.create_task(main())
+    task.add_done_callback(lambda _: loop.stop())
     loop.run_forever()
     loop.close()
-    assert log.done[1:] == list(range(10))
+    assert log.done == list(range(10))
     assert len(log.threads) == 1
 
 
