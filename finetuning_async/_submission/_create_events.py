@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from finetuning_async._submission._submission import Created, Submission
 
 logger = logging.getLogger("finetuning_async")
-
-WORTH_SAYING: Final = 0.05
-"""Seconds of a wait that an error names."""
 
 
 def emit_accepted(
@@ -172,8 +169,8 @@ def wait_too_long(
     """
     nothing = "accepted" if submission.attempts > 1 else "sent"
     found: list[str] = []
-    if expected is None or submission.waited >= WORTH_SAYING:
-        waited = f"{submission.waited:.1f} s"
+    waited = f"{submission.waited:.1f} s"
+    if expected is None or waited != "0.0 s":
         found.append(f"it waited {waited} for the rate limit or the queue")
     if expected is not None:
         found.append(f"it is expected to go out in {expected:.1f} s")

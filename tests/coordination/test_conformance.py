@@ -299,6 +299,17 @@ async def test_an_endpoint_of_unknown_budget_takes_from_both_budgets(
     assert await acquired_after(second) > LEASE - 10
 
 
+async def test_a_429_of_a_budget_that_a_request_took_nothing_from_closes_its_gate(
+    shop: Shop,
+) -> None:
+    first, second = shop.process(), shop.process()
+    (await first.acquire("reads")).answered(
+        ResponseFacts(status=429, code="GENERATION_RATE_LIMITED", retry_after=20)
+    )
+    await first.flush()
+    assert 20 - SOON <= await acquired_after(second) <= 20 + SOON
+
+
 async def test_without_limits_only_gates_hold(shop: Shop) -> None:
     first, second = shop.process(limits=None), shop.process(limits=None)
     await use_up(first, 50)

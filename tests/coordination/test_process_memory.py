@@ -13,6 +13,7 @@ import time
 import weakref
 from functools import partial
 from itertools import count
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -30,7 +31,8 @@ from finetuning_async import (
 from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._coordination import _process_memory
 from finetuning_async._coordination._process_limiter import ProcessLimiter
-from finetuning_async._coordination._process_memory import LOCK
+from finetuning_async._coordination._process_memory import LOCK, ProcessBudget
+from finetuning_async._pacing._rate_budget import RateBudget
 from finetuning_async._runtime._loop_handle import LoopHandle
 from finetuning_async._runtime._machine_clock import machine_now
 from finetuning_async.testing import jumping_backend
@@ -620,3 +622,15 @@ def in_child(key: AccountKey) -> int:
 
 def _in_200_s(clock: Callable[[], float]) -> float:
     return clock() + 200
+
+
+def test_turns_are_forgotten_of_the_priorities_of_which_nothing_waits() -> None:
+    budget = ProcessBudget(RateBudget(RateLimit(3), random.Random(1)))
+    high, _, low = range(3)
+    for rank in (high, low):
+        budget.dealer.on_dealt(rank, "a", [rank])
+    waiting: Any = SimpleNamespace(waiting=SimpleNamespace(ranks=(low,)))
+    budget.queues.append(waiting)
+    budget.forget_turns()
+    assert budget.dealer.turn_of(high, "a") == 0
+    assert budget.dealer.turn_of(low, "a") == 1

@@ -154,5 +154,6 @@ def test_a_tag_ends_where_it_says_even_if_nothing_follows() -> None:
     tag = b"ID3\4\0\0\0\0\1\2"
     assert tag_length(tag) == 10 + (1 << 7) + 2
     assert tag_length(b"ID3\4\0\0\0\0\0\0") == 10
+    assert tag_length(b"ID3\4\0\x10\0\0\1\2") == 10 + (1 << 7) + 2 + 10  # a footer
     assert tag_length(tag[:9]) == 0
     assert tag_length(b"TAG" + tag[3:]) == 0

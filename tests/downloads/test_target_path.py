@@ -23,7 +23,7 @@ from finetuning_async._downloads._placement import (
 from finetuning_async._downloads._target_path import create_part_file, inspect_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 KEY = "ft_live_" + "0" * 32
 URL = "https://media.example/a.mp3"
@@ -69,6 +69,24 @@ async def test_a_replaced_file_keeps_its_mode(mode: int, tmp_path: Path) -> None
     assert path.read_bytes() == SONG
     assert mode_of(path) == mode
     assert names_in(tmp_path) == ["a.mp3"]
+
+
+async def test_a_file_that_appears_during_the_download_keeps_its_mode(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.mp3"
+
+    async def song() -> AsyncIterator[bytes]:
+        yield SONG[:1]
+        path.write_bytes(BEFORE)
+        path.chmod(0o640)
+        yield SONG[1:]
+
+    host = httpx.MockTransport(lambda _: httpx.Response(200, content=song()))
+    http = httpx.AsyncClient(transport=host)
+    await AsyncClient(KEY, http_client=http).download(URL, path)
+    assert path.read_bytes() == SONG
+    assert mode_of(path) == 0o640
 
 
 async def test_a_new_file_gets_its_mode_from_the_umask(

@@ -379,3 +379,31 @@ async def test_a_create_is_sent_again_at_growing_pauses_until_the_fifth_refusal(
         )
         assert item.entry.state == state
         assert anyio.current_time() - began == pytest.approx(5 + 10 + 20 + 40, rel=0.1)
+
+
+class WillingDoor(PlainDoor):
+    """Would retry whatever is refused; its caller cannot keep the id of a track."""
+
+    def new_submission(self, item: Item, **callbacks: Any) -> Submission:
+        submission = super().new_submission(item, **callbacks)
+        record: Callable[[Any], Awaitable[None]] = callbacks["on_submitted"]
+
+        async def keep(track: Any) -> None:
+            await record(track)
+            raise FinetuningError("no room for its id")
+
+        submission.on_submitted = keep
+        return submission
+
+    async def on_refused(
+        self, item: Item, error: FinetuningError, refusals: int
+    ) -> Retry | Pause | Rejected:
+        raise AssertionError("it was accepted")
+
+
+async def test_an_error_after_the_acceptance_is_raised_and_refuses_nothing() -> None:
+    async with world() as here:
+        here.door = WillingDoor(here.engine)
+        with pytest.raises(FinetuningError, match="no room"):
+            await here.run()
+        assert (here.posts, here.item.entry.state) == (1, "accepted")

@@ -253,3 +253,23 @@ async def test_what_a_process_was_sending_is_in_doubt_once_that_has_died(
         here.store.record(here.store.get(2), lost)
         await here.engine.reconciliation.reconcile(here.store.get(2))
         assert here.item.entry.state == ("sending" if is_alive else "unknown")
+
+
+async def test_the_account_is_asked_for_the_time_if_nothing_has_been_heard() -> None:
+    async with world() as here:
+        for _ in range(2):
+            await here.engine.reconciliation.now()
+            assert here.service.count() == 1
+
+
+async def test_a_look_reads_no_page_that_is_older_than_what_is_in_doubt() -> None:
+    async with world() as here:
+        for number in range(300):
+            here.service.add_track(f"song {number}")
+        await anyio.sleep(86_400)
+        now = await here.engine.reconciliation.now()
+        for event in (Sending(7, at=now), Lost(now, "no response")):
+            item = here.store.get(1)
+            here.store.record(item, step(item.entry, event)[0])
+        await here.engine.reconciliation.reconcile(here.item)
+        assert here.service.count(method="GET", path=CREATES) == 1

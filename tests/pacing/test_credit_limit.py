@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from finetuning_async import Budget, BudgetExceededError, InvalidRequestError
+from finetuning_async._pacing._credit_budget import _now
 from finetuning_async._pacing._credit_limit import CreditCount, CreditLimit
 
 STEPS = st.lists(
@@ -122,3 +124,12 @@ def test_after_more_was_spent_than_allowed_enough_has_to_count_no_more() -> None
     # What is reserved counts as spent now.
     one = CreditLimit(1, per=60.0)
     assert one.refusal(1, 1, [(0.0, 1)], now=30.0).retry_after == 60
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_budget_without_a_journal_has_one_clock_in_all_loops(loop: str) -> None:
+    async def now() -> float:
+        return _now()
+
+    before = _now()
+    assert before <= anyio.run(now, backend=loop) <= _now()

@@ -47,6 +47,11 @@ def test_a_budget_has_as_many_tokens_as_its_limit_and_none_without_one() -> None
     assert RateBudget(None, random.Random(1)).token_times(START) == []
 
 
+def test_the_requests_of_a_limit_that_go_out_evenly_have_a_gap() -> None:
+    assert RateBudget(RateLimit(10, per=PER), random.Random(1)).gap == 6
+    assert RateBudget(None, random.Random(1)).gap == 0
+
+
 def test_a_service_that_has_said_nothing_did_not_say_it_long_ago() -> None:
     budget = RateBudget(RateLimit(3, per=PER), random.Random(1))
     assert budget.status(START, 0).service_spoke_ago is None

@@ -124,8 +124,8 @@ def test_credit_expires_a_period_after_its_request_was_sent() -> None:
 def test_expired_credit_is_not_kept_by_a_new_response() -> None:
     credit = RemainingCredit(PER)
     credit.on_response(sent(credit, 1), 1.0, 9)
-    credit.on_response(sent(credit, 2, 100.0), 101.0, 2)
-    assert credit.amount(101.0) == 2
+    credit.on_response(sent(credit, 2, 59.0), 60.0, 2)  # the moment when it expires
+    assert credit.amount(60.0) == 2
 
 
 def test_after_a_refusal_one_probe_goes_first() -> None:

@@ -91,6 +91,14 @@ def test_a_token_comes_back_a_period_after_the_response() -> None:
     assert bucket.earliest(68) == 68.0
 
 
+def test_a_token_that_is_out_is_back_a_period_after_a_response_that_comes_now() -> None:
+    bucket = TokenBucket(3, PER)
+    bucket.on_sent(sent_at(0))
+    bucket.on_sent(sent_at(0))
+    bucket.on_response(sent_at(0), 2.0)
+    assert bucket.token_times(5) == [5, 62, 65]
+
+
 def test_a_shorter_lease_that_began_later_ends_first() -> None:
     bucket = TokenBucket(2, PER)
     for _ in range(2):
