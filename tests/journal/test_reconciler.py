@@ -115,6 +115,24 @@ async def test_absence_takes_a_listing_of_ours_from_before_to_after_with_its_see
     assert verdict in judged
 
 
+async def test_a_track_of_the_same_moment_shows_not_how_far_a_listing_goes_back() -> (
+    None
+):
+    async with journal_of("before", "lost", "after", "beside") as known:
+        known.accept(1, at=100.0)
+        known.lose(2, at=200.0)
+        known.accept(3, at=300.0)
+        known.accept(4, at=200.0)
+        await known.reconciler.load()
+        judged = known.reconciler.judge(
+            known.store.get(2),
+            listing({3: 3, 4: 4}),
+            now=200.0 + SETTLE,
+            more_to_come=False,
+        )
+    assert "could not be read completely" in judged
+
+
 async def test_a_seed_alone_proves_a_track_only_if_it_was_drawn_here() -> None:
     async with journal_of("rain") as known:
         row = Row(request=GenerationRequest("rain", seed=2))

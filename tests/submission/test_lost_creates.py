@@ -336,6 +336,22 @@ async def test_a_list_without_an_earlier_create_of_ours_proves_no_absence(
     assert len(service.posts) == posts
 
 
+async def test_where_nothing_is_to_be_proved_old_pages_are_read_at_the_end_only() -> (
+    None
+):
+    service = Service(commit=False, others=250)
+    async with service.client() as client, anyio.create_task_group() as group:
+
+        async def create() -> None:
+            with pytest.raises(SubmissionUnknownError):
+                await client.generations.create("x", on_unknown="raise")
+
+        group.start_soon(create)
+        await anyio.sleep(1)
+        await client.generations.create("later")
+    assert service.lists == 4 + 4  # four listings of a page each, and one to the end
+
+
 async def test_it_is_sent_again_no_more_often_than_a_request_is_repeated() -> None:
     service = Service(commit=False, lose={1, 4})
     async with service.client(max_retries=1) as client:
