@@ -294,4 +294,28 @@ EQUIVALENTS: Final = (
         "return any((item.entry.sent_at or 0.0) >= since for item in running)",
         "A track counts as stuck a microsecond later.",
     ),
+    Equivalent(
+        "_downloads/_mp3_check.py",
+        "if length - begin - number * granule - 12 >= 0",
+        "if length - begin - number * granule - 12 > 0",
+        "Only a frame that is cut off ends there, which is said anyway.",
+    ),
+    Equivalent(
+        "journal/_reconciliation.py",
+        "or now - (item.entry.lost_at or 0.0) < MAX_HELD_AGE",
+        "or now - (item.entry.lost_at or 0.0) <= MAX_HELD_AGE",
+        "A held item is looked for a microsecond longer than a day.",
+    ),
+    Equivalent(
+        "journal/_credit_check.py",
+        "if gap.fails > 0 and len(possible) == 1:",
+        "if gap.fails >= 0 and len(possible) == 1:",
+        "Without a failure both answers are possible, or neither is.",
+    ),
+    Equivalent(
+        "_submission/_submitter.py",
+        "if submission.gate is None or submission.attempts > 1:",
+        "if submission.gate is None or submission.attempts >= 1:",
+        "It then joins the line, whose head takes the same permit at once.",
+    ),
 )

@@ -262,6 +262,12 @@ def test_q10_q11_q13_every_bulk_response_gives_a_bulk_result(
     )
 
 
+def test_a_failure_of_a_bulk_request_may_be_a_text_or_say_nothing() -> None:
+    body = {"data": {"deleted": ["a"], "errors": ["b is gone", None]}}
+    made = parse.bulk_result(response_of(body, 200), "deleted")
+    assert [each.error for each in made.failed] == ["b is gone", "unknown"]
+
+
 def test_every_example_is_parsed_by_a_test_above_or_is_an_error() -> None:
     singles = {*SINGLES, *EFFECTS, *WEBHOOKS, *PAGES, "sound_effects_list"}
     others = {"me", "health", "playlists_list", "playlist_detail"}
