@@ -168,6 +168,30 @@ PACING: Final = (
         "What is kept says what is known without it, and is dropped a turn later.",
     ),
     Equivalent(
+        "_pacing/_wait_queue.py",
+        "self._wake_impatient(self.rate_budget.opens_at - now)",
+        "self._wake_impatient(self.rate_budget.opens_at + now)",
+        "Who can wait that long looks again as well, and waits on.",
+    ),
+    Equivalent(
+        "_coordination/_process_memory.py",
+        "return now > self.used_at + STOPPED_AFTER and not self.handle.is_running",
+        "return now >= self.used_at + STOPPED_AFTER and not self.handle.is_running",
+        "A loop that stopped counts as ended a microsecond sooner.",
+    ),
+    Equivalent(
+        "_coordination/_poll_ledger.py",
+        "if now - member.seen_at >= MEMBER_TTL:",
+        "if now - member.seen_at > MEMBER_TTL:",
+        "A silent process counts as dead a microsecond later.",
+    ),
+    Equivalent(
+        "_api/_responses.py",
+        "return inf if value > 0 else -inf",
+        "return inf if value >= 0 else -inf",
+        "It is infinite, or too large for a float.",
+    ),
+    Equivalent(
         "_pacing/_dealer.py",
         "self.changes += 1",
         "self.changes -= 1",

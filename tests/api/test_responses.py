@@ -214,6 +214,12 @@ def test_an_excerpt_is_short_and_printable() -> None:
     assert "<!doctype html>" in str(caught.value)
 
 
+def test_an_excerpt_is_whole_if_it_may_be_as_long_and_says_where_it_is_cut() -> None:
+    most = _responses._MAX_EXCERPT
+    assert _responses._excerpt(b"x" * most) == "x" * most
+    assert _responses._excerpt(b"x" * (most + 1)) == "x" * (most - 3) + "..."
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "delay"),
     [

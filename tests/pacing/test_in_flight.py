@@ -72,6 +72,17 @@ def test_the_line_moves_when_its_head_takes_or_cancels_its_slot() -> None:
     assert woken == ["b", "c"]
 
 
+def test_a_track_that_is_gone_moves_the_line_once() -> None:
+    in_flight, woken, changes = InFlight(), list[str](), list[None]()
+    in_flight.take_slot(waiting_in(in_flight))
+    in_flight.on_accepted("a", track())
+    in_flight.request_slot(slot(woken, "next"))
+    in_flight.on_change = lambda: changes.append(None)
+    for _ in range(2):
+        in_flight.remove("a")
+        assert (woken, len(changes)) == (["next"], 1)
+
+
 def test_a_refused_create_goes_first() -> None:
     in_flight = InFlight()
     waiting, refused = slot(), QueueSlot(lambda: None, first=True)

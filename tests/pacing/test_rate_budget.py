@@ -52,6 +52,17 @@ def test_the_requests_of_a_limit_that_go_out_evenly_have_a_gap() -> None:
     assert RateBudget(None, random.Random(1)).gap == 0
 
 
+def test_the_state_of_a_process_without_limits_begins_the_rules_of_one_with_them() -> (
+    None
+):
+    rng = random.Random(1)
+    state = RateBudget(None, rng).to_state()
+    budget = RateBudget.from_state(state, RateLimit(3, per=PER), rng)
+    assert budget.token_times(START) == [START] * 3
+    state = budget.to_state()
+    assert RateBudget.from_state(state, None, rng).token_times(START) == []
+
+
 def test_a_service_that_has_said_nothing_did_not_say_it_long_ago() -> None:
     budget = RateBudget(RateLimit(3, per=PER), random.Random(1))
     assert budget.status(START, 0).service_spoke_ago is None

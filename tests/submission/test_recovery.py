@@ -125,6 +125,18 @@ async def test_a_refused_list_ends_in_unknown_at_once(status: int) -> None:
         assert anyio.current_time() < 1
 
 
+async def test_a_gateway_that_refuses_the_list_ends_in_unknown_after_three_times() -> (
+    None
+):
+    async with emulated() as (emulator, client):
+        emulator.add_fault(post("lost_after_commit"))
+        emulator.add_fault(listing("status", times=None, status=403, code=None))
+        with pytest.raises(SubmissionUnknownError, match="could not be read"):
+            await client.generations.create("x", on_unknown="resubmit")
+        assert posts(emulator) == 1
+        assert 1 < anyio.current_time() < 10
+
+
 async def test_responses_that_are_not_a_list_end_in_unknown_soon() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(post("html"))
