@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from finetuning_async.journal._credit_check import (
+    SLACK,
     CreditBaseline,
     CreditReading,
     Observation,
     PossibleCharge,
+    Span,
 )
 
 
@@ -45,6 +47,12 @@ def test_readings_are_equal_from_the_first_after_a_moment_to_the_last() -> None:
     for other in (reading(8), reading(8, accepts=1)):
         assert observed(*more, (500.0, other, ())).unchanged_for(since=0.0) == 0.0
     assert CreditBaseline.from_json(twice.to_json()) == twice
+
+
+def test_a_reading_clears_what_was_sent_from_its_span_on_with_some_slack() -> None:
+    span = Span(since=100.0, last=reading(9), at=160.0)
+    assert span.clears(doubted(1, sent_at=100.0 - SLACK))
+    assert not span.clears(doubted(1, sent_at=99.9 - SLACK))
 
 
 def test_the_age_of_the_last_reading_is_known_if_there_is_one() -> None:
