@@ -352,6 +352,27 @@ async def test_where_nothing_is_to_be_proved_old_pages_are_read_at_the_end_only(
     assert service.lists == 4 + 4  # four listings of a page each, and one to the end
 
 
+@pytest.mark.parametrize(
+    ("others", "unreadable", "last"),
+    [(1, 0, [0, 1]), (250, 2, [0, 98, 196, 250])],
+)
+async def test_the_last_of_three_listings_that_were_read_goes_to_the_end(
+    others: int, unreadable: int, last: list[int]
+) -> None:
+    service, offsets = Service(commit=False, others=others), list[int]()
+
+    def page(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
+        offsets.append(offset)
+        readable = len(offsets) > unreadable
+        return right_page(rows, limit, offset) if readable else {}
+
+    service.page = page
+    async with service.client() as client:
+        with pytest.raises(SubmissionUnknownError):
+            await client.generations.create("x", on_unknown="raise")
+    assert offsets == [0] * 4 + last
+
+
 async def test_it_is_sent_again_no_more_often_than_a_request_is_repeated() -> None:
     service = Service(commit=False, lose={1, 4})
     async with service.client(max_retries=1) as client:

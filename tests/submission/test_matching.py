@@ -192,3 +192,17 @@ async def test_a_list_is_whole_if_each_page_begins_with_the_last_row_before_it(
     assert listing is not None
     assert listing.is_whole is is_whole
     assert skip or len(listing.rows) == 8
+
+
+async def test_a_page_with_the_last_row_alone_is_not_the_end_if_there_is_more() -> None:
+    pages = [(("a", "b"), True), (("b",), True), ((), False)]
+
+    async def read(offset: int) -> Page[Generation]:
+        ids, has_more = pages.pop(0)
+        items = tuple(parsing.generation_row({"id": each}) for each in ids)
+        raw = {"hasMore": has_more}
+        return Page(items=items, has_more=has_more, next_offset=0, raw=raw)
+
+    listing = await read_list(read, max_pages=5, verify_end=True)
+    assert listing is not None
+    assert ([row.id for row in listing.rows], listing.is_whole) == (["a", "b"], True)
