@@ -97,9 +97,10 @@ def _key(request: Request) -> str | None:
 def _media_base(service: Service, request: Request) -> str:
     """Base URL of this client's audio: the media host, or a path on the same port."""
     public = service.settings.base_url.rstrip("/")
-    if str(request.base_url).rstrip("/") == public:
+    here = str(request.base_url).rstrip("/")
+    if here == public:
         return service.settings.media_url.rstrip("/")
-    return f"{str(request.base_url).rstrip('/')}{MEDIA_PREFIX}"
+    return f"{here}{MEDIA_PREFIX}"
 
 
 def _refuse(request: Request, error: ApiError, headers: dict[str, str]) -> Response:

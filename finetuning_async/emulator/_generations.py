@@ -64,7 +64,7 @@ def get_generation(service: Service, call: Call, account: Account) -> Reply:
     job = service.jobs.get(call.path["id"])
     if job is None or job.owner is not account or job.kind == "effect":
         raise refusal("NOT_FOUND")
-    size = file_size(service.settings, job)
+    size = file_size(service.settings, job) if job.kind == "instrumental" else None
     data = _payloads.detail(job, service.wall, call.now, call.media, size)
     service.note_read(job, call.now)
     return Reply(data)

@@ -27,7 +27,7 @@ class Exchange:
         self._body = body
         self._received = False
         self._messages: deque[Message] = deque()
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None  # made for whoever waits
         self.hung_up: bool = False
         self.ended: bool = False
         self.was_reset: bool = False
@@ -40,13 +40,13 @@ class Exchange:
             self._received = True
             return {"type": "http.request", "body": self._body, "more_body": False}
         while not self.hung_up:
-            await self._changed.wait()
+            await self._next_change()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         """ASGI ``send``; drops the message if the client has disconnected."""
         while len(self._messages) >= CHUNKS_ON_THE_WAY and not self.hung_up:
-            await self._changed.wait()
+            await self._next_change()
         if not self.hung_up:
             self._messages.append(message)
             self._notify()
@@ -68,7 +68,7 @@ class Exchange:
         while not self._messages:
             if self.ended:
                 return None
-            await self._changed.wait()
+            await self._next_change()
         message = self._messages.popleft()
         self._notify()
         return message
@@ -79,6 +79,12 @@ class Exchange:
         self._messages.clear()
         self._notify()
 
+    async def _next_change(self) -> None:
+        if self._changed is None:
+            self._changed = anyio.Event()
+        await self._changed.wait()
+
     def _notify(self) -> None:
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()

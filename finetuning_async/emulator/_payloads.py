@@ -89,7 +89,7 @@ def detail(
     done = ended and not job.fails
     seconds = round(job.ends_at - job.starts_at, 3) if done else None
     return row(job, wall, now, media) | {
-        "fileSize": file_size if done and job.kind == "instrumental" else None,
+        "fileSize": file_size if done else None,
         "downloadCount": job.downloads,
         "errorMessage": FAILURE if ended and job.fails else None,
         "generationTime": seconds,

@@ -17,7 +17,7 @@ from finetuning_async import AsyncClient, GenerationRequest, RateLimit, RateLimi
 from finetuning_async.batch import Batch, Options, Worker
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._store import MemoryStore
-from tests._emulated_client import SHORT
+from tests._emulated_client import SHORT, Cookieless
 from tests.batch.test_worker import drive, filled, songs
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ async def wrong_listings(
     async with emulator:
         lists = StrangeLists(emulator, attrs.evolve(PLAIN, **odd), 1)
         async with (
-            httpx.AsyncClient(transport=lists) as http,
+            Cookieless(transport=lists) as http,
             AsyncClient(
                 emulator.api_key,
                 base_url=emulator.base_url,
@@ -264,7 +264,7 @@ async def test_a_403_from_a_gateway_to_a_listing_ends_no_batch(tmp_path: Path) -
             emulator.add_fault(Fault(action, path=CREATES, method="POST", skip=12))
         gateway = Gateway(emulator.transport())
         async with (
-            httpx.AsyncClient(transport=gateway) as http,
+            Cookieless(transport=gateway) as http,
             AsyncClient(
                 emulator.api_key, base_url=emulator.base_url, http_client=http
             ) as client,

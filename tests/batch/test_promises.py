@@ -15,7 +15,7 @@ from finetuning_async.batch import Batch, Row
 from finetuning_async.batch._folder import JOURNAL_FOLDER
 from finetuning_async.emulator import Fault
 from finetuning_async.journal._sqlite_store import SQLiteStore
-from tests._emulated_client import short
+from tests._emulated_client import Cookieless, short
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ async def test_no_create_leaves_without_its_intent(tmp_path: Path) -> None:
         )
         spy = Spy(emulator.transport(), tmp_path / JOURNAL_FOLDER / "journal.db")
         async with (
-            httpx.AsyncClient(transport=spy) as http,
+            Cookieless(transport=spy) as http,
             AsyncClient(
                 emulator.api_key, base_url=emulator.base_url, http_client=http
             ) as client,
@@ -67,7 +67,7 @@ async def test_no_create_leaves_without_its_intent(tmp_path: Path) -> None:
 async def test_a_create_that_waits_has_no_intent(tmp_path: Path) -> None:
     async with short(audio=b"ID3", queue_size=2) as emulator:
         async with (
-            httpx.AsyncClient(transport=emulator.transport()) as http,
+            Cookieless(transport=emulator.transport()) as http,
             AsyncClient(
                 emulator.api_key, base_url=emulator.base_url, http_client=http
             ) as client,
@@ -84,7 +84,7 @@ async def test_a_webhook_secret_is_in_no_output(tmp_path: Path) -> None:
     hook = "https://hooks.example.org/x?token=s3cret"
     async with short(audio=b"ID3", failure_rate=0.5) as emulator:
         async with (
-            httpx.AsyncClient(transport=emulator.transport()) as http,
+            Cookieless(transport=emulator.transport()) as http,
             AsyncClient(
                 emulator.api_key, base_url=emulator.base_url, http_client=http
             ) as client,

@@ -24,6 +24,7 @@ from finetuning_async.cli import _connect, _event_loop
 from finetuning_async.cli._program import program
 from finetuning_async.emulator import Emulator
 from finetuning_async.testing import JumpingEventLoop
+from tests._emulated_client import Cookieless
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
@@ -173,7 +174,7 @@ def service(
     fake.respond("GET /v1/generations", "generations_list")
     fake.respond("GET /v1/me", "me")
     fake.respond("GET /health", "health")
-    http = httpx.AsyncClient(transport=httpx.MockTransport(fake.handle))
+    http = Cookieless(transport=httpx.MockTransport(fake.handle))
     client = partial(finetuning_async.AsyncClient, http_client=http)
     monkeypatch.setattr(finetuning_async, "AsyncClient", client)
     monkeypatch.setenv("FINETUNING_API_KEY", KEY)
@@ -195,7 +196,7 @@ def emulator(
         del common
         async with (
             service,
-            httpx.AsyncClient(transport=service.transport()) as http,
+            Cookieless(transport=service.transport()) as http,
             finetuning_async.AsyncClient(
                 key.reveal(), base_url=url, http_client=http, max_retries=retries
             ) as client,

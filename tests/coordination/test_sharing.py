@@ -17,6 +17,7 @@ from finetuning_async._coordination._poll_ledger import LEAD_TTL
 from finetuning_async._coordination._shared_limiter import StoreLimiter
 from finetuning_async._polling._shared_polling import STANDALONE_FOR
 from finetuning_async.emulator import Emulator
+from tests._emulated_client import Cookieless
 from tests.coordination._store_setups import MemoryStore
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ async def scene(count: int = 3, **settings: Any) -> AsyncGenerator[Scene]:
                 rate_limits=LIMITS,
                 rate_limiter=limiter_of(connection, number),
                 http_client=await stack.enter_async_context(
-                    httpx.AsyncClient(transport=network)
+                    Cookieless(transport=network)
                 ),
             )
             await stack.enter_async_context(client)

@@ -18,6 +18,7 @@ import httpx
 from finetuning_async import AsyncClient, FinetuningError
 from finetuning_async.emulator import Emulator
 from finetuning_async.testing import JumpingEventLoop
+from tests._emulated_client import Cookieless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -147,7 +148,7 @@ class Process:
             base_url=service.base_url,
             rate_limits=None,
             request_timeout=request_timeout,
-            http_client=httpx.AsyncClient(
+            http_client=Cookieless(
                 transport=MortalTransport(service.transport(), self)
             ),
             journal=MortalJournal(self, open_store),

@@ -347,9 +347,9 @@ class Crashes(RuleBasedStateMachine):
 @pytest.mark.parametrize(
     ("kind", "examples"),
     [
-        ("memory", 100),
-        ("sqlite", 10),
-        ("postgres", 10),
+        ("memory", 50),
+        ("sqlite", 5),
+        ("postgres", 5),
     ],
 )
 def test_no_crash_pays_twice_or_loses_an_item(

@@ -15,11 +15,14 @@ import pytest
 
 from finetuning_async.emulator import Fault
 from tests._served_emulator import served
+from tests._warm_programs import new_interpreters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from finetuning_async.emulator import Emulator
+
+pytestmark = pytest.mark.usefixtures("warm_programs")
 
 ROOT: Final = Path(__file__).parents[2]
 CREATES: Final = "/v1/generations"
@@ -47,6 +50,13 @@ def service() -> Iterator[tuple[Emulator, str]]:
         url,
     ):
         yield emulator, url
+
+
+@pytest.fixture
+def interpreters(warm_programs: None) -> Iterator[None]:
+    """Programs of the test are new interpreters: how those exit is what it is about."""
+    with new_interpreters():
+        yield
 
 
 class Program:
@@ -169,6 +179,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.usefixtures("interpreters")
 def test_a_second_ctrl_c_ends_the_call_and_the_exit_hears_the_create(
     service: tuple[Emulator, str],
 ) -> None:
@@ -205,6 +216,7 @@ client.generate("rain", on_update=lambda _: sys.exit(3))
 
 
 @pytest.mark.sampled(2)
+@pytest.mark.usefixtures("interpreters")
 @pytest.mark.parametrize("body", EXITS.values(), ids=EXITS)
 def test_an_exit_without_close_hangs_not_and_says_nothing(
     service: tuple[Emulator, str], body: str
@@ -278,6 +290,7 @@ for _ in range(2):
 """
 
 
+@pytest.mark.usefixtures("interpreters")
 def test_a_forked_child_does_not_use_the_connections_of_its_parent(
     service: tuple[Emulator, str],
 ) -> None:

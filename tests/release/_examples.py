@@ -22,17 +22,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import attrs
-import httpx
 
 import finetuning_async
 from finetuning_async._http._http_clients import ClientPool
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.sync import Client
+from tests._emulated_client import Cookieless
 from tests.release._names import Name, first_names, modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import httpx
     import pytest
 
 AUDIO: Final = bytes(1000)
@@ -216,7 +217,7 @@ def wire(emulator: Emulator, patch: pytest.MonkeyPatch) -> None:
     begin = ClientPool.__init__
 
     def wired(pool: ClientPool, given: httpx.AsyncClient | None, *more: Any) -> None:
-        http = given or httpx.AsyncClient(transport=emulator.transport())
+        http = given or Cookieless(transport=emulator.transport())
         begin(pool, http, *more)
 
     patch.setattr(ClientPool, "__init__", wired)

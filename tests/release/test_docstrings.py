@@ -174,6 +174,7 @@ def test_an_example_of_the_blocking_client_runs(
     run_blocking(example, emulator)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("example", those(that_await=True))
 def test_an_example_runs(

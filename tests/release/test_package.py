@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -96,12 +97,17 @@ def test_a_module_names_what_it_lacks_and_the_one_extra_that_brings_it() -> None
         assert hint == f"pip install 'finetuning-async[{module}]'"
 
 
+@cache
+def nodes(file: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(file.read_text("utf-8"))))
+
+
 def test_nothing_is_called_that_windows_lacks() -> None:
     root = Path(finetuning_async.__file__).parent
     used = {
         (node.attr, file.relative_to(root).as_posix())
         for file in SOURCES
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        for node in nodes(file)
         if isinstance(node, ast.Attribute) and node.attr in POSIX_METHODS
     }
     assert used == set()
@@ -112,7 +118,7 @@ def test_text_files_are_opened_with_their_encoding() -> None:
     calls = [
         (file.name, node.lineno)
         for file in SOURCES
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        for node in nodes(file)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in ("read_text", "write_text")

@@ -16,7 +16,7 @@ from finetuning_async import (
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._credit_check import CreditBaseline, CreditReading
 from tests._client_journals import MemoryJournal
-from tests._emulated_client import emulated, short
+from tests._emulated_client import Cookieless, emulated, short
 from tests.session._keyed import CREATE, in_doubt, posts
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ async def test_a_track_with_a_text_that_utf_8_cannot_encode_is_recorded(
     async with short() as emulator:
         transport = CutTitles(emulator.transport())
         async with (
-            httpx.AsyncClient(transport=transport) as http,
+            Cookieless(transport=transport) as http,
             AsyncClient(
                 emulator.api_key,
                 base_url=emulator.base_url,

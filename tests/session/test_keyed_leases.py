@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import attrs
-import httpx
 import pytest
 
 from finetuning_async import (
@@ -33,7 +32,7 @@ from finetuning_async.journal import (
 )
 from finetuning_async.journal._store import MemoryStore
 from tests._client_journals import MemoryJournal, open_journal
-from tests._emulated_client import emulated
+from tests._emulated_client import Cookieless, emulated
 from tests.session._keyed import CREATE, RAIN, in_doubt, posts
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ async def two_processes(
     """
     async with (
         emulated(journal=journal, **options) as (emulator, first),
-        httpx.AsyncClient(transport=emulator.transport()) as http,
+        Cookieless(transport=emulator.transport()) as http,
         AsyncClient(
             emulator.api_key,
             base_url=emulator.base_url,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import attrs
-import httpx
 import pytest
 
 from finetuning_async import AsyncClient, Generation
@@ -26,10 +25,12 @@ from tests._cancellations import (
     cancel_at_step,
     run_loop,
 )
-from tests._emulated_client import emulated
+from tests._emulated_client import Cookieless, emulated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    import httpx
 
 CREATE = "/v1/generations"
 LATENCY = 0.25
@@ -138,7 +139,7 @@ async def stage(**settings: Any) -> AsyncGenerator[Stage]:
     try:
         async with (
             Emulator(generation_time=(30, 60), **settings) as emulator,
-            httpx.AsyncClient(transport=emulator.transport()) as http,
+            Cookieless(transport=emulator.transport()) as http,
             AsyncClient(
                 emulator.api_key,
                 base_url=emulator.base_url,
@@ -257,12 +258,13 @@ def test_a_create_that_waits_for_a_look_alike_is_cancelled_alone(
 def test_a_create_cancelled_at_every_step(
     name: str, canceller: StepCanceller, pytestconfig: pytest.Config
 ) -> None:
-    """Every fifth one in the suite, another one in each way to cancel."""
+    """Of the steps, the suite takes few; others in each way to cancel."""
     prepare, settings, _ = STAGES[name]
-    stride = 1 if pytestconfig.getoption("--long") else 5
+    stride, while_waiting = (1, 7) if pytestconfig.getoption("--long") else (5, 75)
     step, reached = -STEP_CANCELLERS.index(canceller) % stride, True
     while reached:
-        step += stride if name in ("sending", "recovery") or step < 40 else 7 * stride
+        waits = name in ("permit", "queue slot") and step >= 40
+        step += while_waiting if waits else stride
 
         async def main(run_cancelled: Any) -> None:
             async with stage(**settings) as at:

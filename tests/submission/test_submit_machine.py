@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import httpx
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -14,6 +13,7 @@ from benchmarks.proofs._schedule import CREATE, GET_FAULTS, POST_FAULTS, START
 from finetuning_async import AsyncClient, FinetuningError, Generation
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.testing import JumpingEventLoop
+from tests._emulated_client import Cookieless
 
 if TYPE_CHECKING:
     import random
@@ -57,7 +57,7 @@ class Creates(RuleBasedStateMachine):
         """Keeps open what must be entered and left in one task."""
         async with (
             self.emulator,
-            httpx.AsyncClient(transport=self.emulator.transport()) as http,
+            Cookieless(transport=self.emulator.transport()) as http,
             AsyncClient(
                 self.emulator.api_key,
                 base_url=self.emulator.base_url,
@@ -153,4 +153,4 @@ class Creates(RuleBasedStateMachine):
 
 
 TestCreates = Creates.TestCase
-TestCreates.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestCreates.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
