@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-SHARE: Final = 4
+SHARE: Final = 6
 """One in so many of the sampled tests runs on trio."""
 
 GOLDEN: Final = 0.618033988749895
@@ -32,7 +32,7 @@ LOOP: Final = re.compile(r"\b(asyncio|trio)\b")
 
 OF_THE_LOOP: Final = re.compile(
     r"""cancel|scope|task_?group|start_soon|create_task|\block|locked|Event\(|semaphore
-    |thread|socket|move_on|fail_after|timeout|shield|signal|fork|interrupt|aclose
+    |thread|socket|move_on|fail_after|shield|signal|fork|interrupt|aclose
     |\bbreak\b|ExceptionGroup|loop|trio|asyncio|sniffio|backend|generator|anext|stream
     |gather""",
     re.IGNORECASE | re.VERBOSE,

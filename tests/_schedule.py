@@ -1,7 +1,7 @@
 """Which worker runs which tests: those that wait beside those that compute.
 
-Each file is run by one worker, as is what shares a server. At most `WAITING` workers
-run tests on the real clock at a time, while another computes.
+Each file is run by one worker, as is what shares a server. The first `WAITING` workers
+begin with tests on the real clock, while the others compute.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import pytest
 
 WAITING: Final = 4
-"""Workers that run tests on the real clock at a time; more would slow one another."""
+"""Workers that run tests on the real clock; more would slow one another, and each has
+the libraries of its programs to import."""
 
 TOGETHER: Final = ("postgres", "redis")
 """In the names of those that need a server, which is then started once."""
@@ -42,21 +43,12 @@ def schedule(config: pytest.Config, log: Any) -> Any:
         def _assign_work_unit(self, node: Any) -> None:
             real = [group for group in self.workqueue if is_on_the_real_clock(group)]
             others = [group for group in self.workqueue if group not in real]
-            if real and (not others or self._count_waiting() < WAITING):
+            may_wait = self.nodes.index(node) < WAITING
+            if real and (may_wait or not others):
                 # Files with few tests come last, and take longest: they begin first.
                 self.workqueue.move_to_end(real[-1], last=False)
             else:
                 self.workqueue.move_to_end(others[0], last=False)
             super()._assign_work_unit(node)
-
-        def _count_waiting(self) -> int:
-            """How many workers run tests on the real clock now."""
-            return sum(
-                any(
-                    is_on_the_real_clock(group) and not all(tests.values())
-                    for group, tests in groups.items()
-                )
-                for groups in self.assigned_work.values()
-            )
 
     return Schedule(config, log)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.metadata
-import itertools
 import os
 import signal
 import sys
@@ -29,7 +28,7 @@ from hypothesis import Phase, settings
 from finetuning_async._coordination import _process_memory
 from finetuning_async.testing import jumping_backend
 from tests._old_anyio import hand_options_to_trio
-from tests._postgres_server import cluster, database, programs
+from tests._postgres_server import cluster, empty, programs
 from tests._redis_server import program as redis_program, running
 from tests._sample import of_long_runs_only
 from tests._schedule import is_on_the_real_clock, schedule
@@ -177,11 +176,10 @@ def redis_url() -> Iterator[str]:
         yield server.url
 
 
-DATABASES = itertools.count(1)
-
-
 @pytest.fixture
 def postgres(postgres_cluster: str) -> Iterator[str]:
     """How to connect to an empty database."""
-    with database(postgres_cluster, f"test{next(DATABASES)}") as conninfo:
-        yield conninfo
+    try:
+        yield postgres_cluster
+    finally:
+        empty(postgres_cluster)

@@ -34,7 +34,7 @@ class Worker:
         self.shutting_down = True
 
 
-def test_each_file_is_run_by_one_worker_and_three_wait_at_a_time() -> None:
+def test_each_file_is_run_by_one_worker_and_few_workers_wait() -> None:
     tests = [*TESTS, *OF_A_SERVER]
     workers = [Worker(f"gw{number}") for number in range(6)]
     scheduler: Any = schedule(CONFIG, None)

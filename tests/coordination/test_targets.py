@@ -34,7 +34,7 @@ def alone(setting: Setting) -> tuple[float, float]:
     return means(setting, Ours)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("store", "kind", "headers"),
     [

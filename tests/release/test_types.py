@@ -44,8 +44,8 @@ def test_they_pass_a_strict_pyright(tmp_path: Path, modules: list[str]) -> None:
     assert said == "0 errors, 0 warnings, 0 notes"
 
 
+@pytest.mark.long  # `.ci/run` runs it with the cache of its check of all of ours
 def test_they_pass_a_strict_mypy(tmp_path: Path, modules: list[str]) -> None:
-    """With our settings, so that a check of all of ours afterwards finds its cache."""
     settings = f"--config-file={ROOT / 'pyproject.toml'}"
     paths = [str(tmp_path / name) for name in modules]
     said = checked(ROOT, "mypy", "--strict", settings, *paths)
