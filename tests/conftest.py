@@ -42,7 +42,7 @@ settings.register_profile(
     "suite",
     phases=[phase for phase in Phase if phase is not Phase.explain],
     deadline=None,
-    max_examples=50,
+    max_examples=40,
 )
 settings.load_profile("suite")
 

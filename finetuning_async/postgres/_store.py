@@ -12,13 +12,13 @@ import contextlib
 import os
 import socket
 import weakref
-from collections import Counter
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+import attrs
 import psycopg
 
 from finetuning_async._runtime import has_virtual_clock
@@ -71,6 +71,30 @@ WHERE account = %s AND name = %s
 """
 
 
+@attrs.define(eq=False)
+class _Use:
+    """What the thread of an update does with the connection.
+
+    Attributes:
+        connection: The one that it uses now.
+        is_left: The update was cancelled: it may begin nothing more.
+    """
+
+    connection: psycopg.Connection | None = None
+    is_left: bool = False
+
+    def begin(self, connection: psycopg.Connection) -> psycopg.Connection:
+        """Use a connection from here on.
+
+        Raises:
+            psycopg.OperationalError: The update was cancelled; nobody waits for this.
+        """
+        if self.is_left:
+            raise psycopg.OperationalError("the update was cancelled")
+        self.connection = connection
+        return connection
+
+
 class PostgresStore:
     """A `StateStore` in a database.
 
@@ -89,17 +113,13 @@ class PostgresStore:
         self._conninfo = conninfo
         self._account = account
         self._clock = clock
-        # One transaction at a time uses the connection.
-        self._transaction_lock = anyio.Lock(fast_acquire=True)
+        # One update at a time uses the connection: not even the thread of a cancelled
+        # one, which may go on for a while, since transactions would mix.
+        self._update_lock = anyio.Lock(fast_acquire=True)
         self._opened: psycopg.Connection | None = None
         self._opened_by = 0  # the id of the process
-        # A cancelled update leaves its thread behind, which may still be using its
-        # connection when the next update opens another. So there can be several, each
-        # is closed by the last that uses it. `_connections_lock` guards which that is.
-        # Counted, because the thread left behind may have opened its connection late,
-        # and the next update may be using it too.
-        self._in_use: Counter[psycopg.Connection] = Counter()
-        self._connections_lock = Lock()
+        # Guards what a thread and a cancelled update look at: `_opened` and `_Use`.
+        self._lock = Lock()
         self._closer = weakref.finalize(self, _close, None, 0)
 
     def __repr__(self) -> str:
@@ -112,38 +132,37 @@ class PostgresStore:
             psycopg.Error: The database cannot be used, or the row was not released in
                 time.
         """
-        async with self._transaction_lock:
+        async with self._update_lock:
+            use = _Use()
             if has_virtual_clock():
                 await anyio.lowlevel.checkpoint()
-                return self._update(name, step)
+                return self._update(use, name, step)
             try:
                 return await anyio.to_thread.run_sync(
-                    self._update, name, step, abandon_on_cancel=True
+                    self._update, use, name, step, abandon_on_cancel=True
                 )
             except anyio.get_cancelled_exc_class():
-                self._cut()
+                self._leave(use)
                 raise
 
-    def _cut(self) -> None:
-        """End the wait of a thread for a database that does not respond.
+    def _leave(self, use: _Use) -> None:
+        """Leave a thread, and end its wait for a database that does not respond.
 
         A blocking read in a thread cannot be cancelled, and `close` from another thread
         would not wake it. Shutting the socket down does: the read then fails.
         """
-        with self._connections_lock:
-            opened, self._opened = self._opened, None
-            if opened is None:
+        with self._lock:
+            use.is_left = True
+            if use.connection is None:  # the thread connects, or has ended
                 return
-            if not self._in_use[opened]:  # the thread has just ended
-                opened.close()
-                return
+            self._opened = None
             with contextlib.suppress(OSError, psycopg.Error):
-                number = os.dup(opened.fileno())  # the original is libpq's
+                number = os.dup(use.connection.fileno())  # the original is libpq's
                 with socket.socket(fileno=number) as connection:
                     connection.shutdown(socket.SHUT_RDWR)
 
-    def _update(self, name: str, step: Step[T]) -> T:
-        db = self._connection()
+    def _update(self, use: _Use, name: str, step: Step[T]) -> T:
+        db = self._connection(use)
         try:
             with db.transaction():
                 return self._replace(db, name, step)
@@ -153,9 +172,9 @@ class PostgresStore:
             db.close()
             raise
         finally:
-            with self._connections_lock:
-                self._in_use -= Counter([db])  # one less, and none is no entry
-                if db is not self._opened:  # it was cut
+            with self._lock:
+                use.connection = None
+                if use.is_left:
                     db.close()
 
     def _replace(self, db: psycopg.Connection, name: str, step: Step[T]) -> T:
@@ -173,18 +192,27 @@ class PostgresStore:
             db.execute(WRITE, (after, now, ahead, *row))
         return result
 
-    def _connection(self) -> psycopg.Connection:
-        """Return the connection of this process, marked as in use.
+    def _connection(self, use: _Use) -> psycopg.Connection:
+        """Return the connection of this process, in use.
 
         A forked child opens its own: two processes on one connection would mix their
         messages.
         """
-        with self._connections_lock:
-            opened, is_ours = self._opened, self._opened_by == os.getpid()
-            if opened is not None and is_ours and not opened.closed:
-                self._in_use[opened] += 1
-                return opened
-        return self._keep(self._connect())
+        with self._lock:
+            opened = self._opened if self._opened_by == os.getpid() else None
+            if opened is not None and not opened.closed:
+                return use.begin(opened)
+        opened = self._connect()
+        with self._lock:
+            try:
+                use.begin(opened)
+            except psycopg.Error:
+                opened.close()
+                raise
+            self._opened, self._opened_by = opened, os.getpid()
+            self._closer.detach()
+            self._closer = weakref.finalize(self, _close, opened, os.getpid())
+        return opened
 
     def _connect(self) -> psycopg.Connection:
         opened = psycopg.connect(
@@ -196,22 +224,6 @@ class PostgresStore:
         except psycopg.Error:
             opened.close()
             raise
-        return opened
-
-    def _keep(self, opened: psycopg.Connection) -> psycopg.Connection:
-        """Use a connection from here on, and close the one before if it is not in use.
-
-        There is one before if a cancelled update was still connecting when the next
-        update began.
-        """
-        with self._connections_lock:
-            before, was_ours = self._opened, self._opened_by == os.getpid()
-            self._opened, self._opened_by = opened, os.getpid()
-            self._in_use[opened] += 1
-            self._closer.detach()
-            self._closer = weakref.finalize(self, _close, opened, os.getpid())
-            if before is not None and was_ours and not self._in_use[before]:
-                before.close()
         return opened
 
 

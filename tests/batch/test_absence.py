@@ -107,6 +107,7 @@ async def test_rows_with_missing_or_respelled_fields_match_by_their_seed(
         assert len(service.ledger) == 4
 
 
+@pytest.mark.sampled(4)
 @ON_UNKNOWN
 async def test_rows_without_seeds_prove_nothing(
     tmp_path: Path, on_unknown: str
@@ -120,6 +121,7 @@ async def test_rows_without_seeds_prove_nothing(
         assert len(service.ledger) == 14
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("paging", "on_unknown"),
     [
@@ -142,6 +144,7 @@ async def test_pages_that_do_not_join_prove_nothing(
         assert max(made.values()) == 1
 
 
+@pytest.mark.sampled(4)
 @ON_UNKNOWN
 async def test_pages_that_join_prove_absence(tmp_path: Path, on_unknown: str) -> None:
     async with wrong_listings(2, page=3, newest_first=False) as (service, client):

@@ -345,7 +345,7 @@ async def test_nothing_is_sent_twice_to_a_service_that_ignores_seeds(
         assert states == {"downloaded": 15, "held": 1}
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("refund", [False, True])
 async def test_failures_and_refunds_do_not_hide_a_charge(
     tmp_path: Path, refund: bool

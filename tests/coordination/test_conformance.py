@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from finetuning_async._pacing._protocols import RateLimiter
     from tests.coordination._store_setups import Processes, Shop
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 OK = ResponseFacts(status=200)
 QUEUE_FULL = ResponseFacts(status=429, code="QUEUE_FULL")

@@ -192,7 +192,7 @@ async def test_a_process_cut_off_from_the_store_reads_for_itself(
     assert sum(process.network.reads > 3 for process in others) == 1
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("seed", range(3))
 async def test_lost_replies_of_the_store_end_no_wait(seed: int) -> None:
     rng = random.Random(seed)
@@ -201,7 +201,7 @@ async def test_lost_replies_of_the_store_end_no_wait(seed: int) -> None:
     assert statistics.mean(seen.late()) < STANDALONE_FOR + LEAD_TTL
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("delay", [0.3, 0.9, 1.5])
 async def test_a_slow_store_ends_no_wait(delay: float) -> None:
     async with scene() as seen:

@@ -113,7 +113,7 @@ async def test_waiting_requests_use_a_share_until_the_store_is_back(
     assert len(lines) in {3, 4}, "once for each process that still waits"
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("moment", "headers"),
     [

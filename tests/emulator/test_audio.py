@@ -72,7 +72,7 @@ def pitch_classes(
     return [float(energy) for energy in np.bincount(semitone, power[heard], 12)]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     ("bpm", "tonic", "scale"),
     # Tempo and key are made apart: each key is played at one of the tempi.
@@ -92,7 +92,7 @@ def test_tempo_and_key_can_be_heard(bpm: float, tonic: int, scale: str) -> None:
     assert (major > 2 * minor) if scale == "major" else (minor > 2 * major)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seconds", [1, 5, 7.25, 30, 59.9, 210])
 def test_the_length_is_right_by_header_and_by_decoding(seconds: float) -> None:
     audio = play(seconds=seconds)
@@ -101,7 +101,7 @@ def test_the_length_is_right_by_header_and_by_decoding(seconds: float) -> None:
     assert len(decode(audio)) / RATE == pytest.approx(seconds, abs=0.05)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("beats", range(2, 8))
 def test_every_time_signature_keeps_the_tempo(beats: int) -> None:
     sound = decode(play(seconds=12, beats=beats, bpm=77))

@@ -24,7 +24,7 @@ from tests.emulator._document import check_response
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 EXAMPLES = Path(__file__).parents[1] / "api_examples"
 GENERATION_TIME = 0.2

@@ -15,6 +15,7 @@ def run(script: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("module", "missing"),
     [

@@ -158,7 +158,7 @@ def bomb(how: str) -> tuple[str, bytes]:
     return coding, body()
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("status", [200, 500, 404])
 @pytest.mark.parametrize("how", BOMBS)
 async def test_at_most_16_mib_of_a_response_are_decompressed(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 import psycopg
 import pytest
 
@@ -122,13 +125,36 @@ async def test_connections_of_cancelled_updates_are_closed(
     assert [str(warning.message) for warning in seen] == []
 
 
-def test_a_connection_that_two_threads_use_outlives_the_first_that_ends(
-    postgres: str,
+async def test_an_update_that_was_cancelled_while_it_connected_is_not_made(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = PostgresStore(postgres, "shared")
-    kept = store._keep(store._connect())  # by a thread that was left behind
-    store._update("limits", lambda _, now: (str(now), now))
-    later = store._keep(store._connect())  # by another, which connected late
-    assert not kept.closed
-    for connection in (kept, later):
-        connection.close()
+    """Its thread goes on, and would share a connection with the next update."""
+    begun, may_connect = threading.Event(), threading.Event()
+    made: list[psycopg.Connection] = []
+    connect = PostgresStore._connect
+
+    def slow_connect(store: PostgresStore) -> psycopg.Connection:
+        if not begun.is_set():
+            begun.set()
+            may_connect.wait(5)
+        made.append(connect(store))
+        return made[-1]
+
+    monkeypatch.setattr(PostgresStore, "_connect", slow_connect)
+    store = PostgresStore(postgres, "a")
+    async with anyio.create_task_group() as group:
+        group.start_soon(store.update, "limits", lambda _, now: ("cancelled", now))
+        await anyio.to_thread.run_sync(begun.wait)
+        group.cancel_scope.cancel()
+
+    def step(before: str | None, now: float) -> tuple[str, str | None]:
+        may_connect.set()
+        deadline = time.monotonic() + 5
+        while not (made[1:] and made[1].closed) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return "made", before
+
+    assert await store.update("limits", step) is None
+    assert await store.update("limits", lambda s, _: ("", s)) == "made"
+    assert [connection.closed for connection in made] == [False, True]
+    made[0].close()

@@ -84,7 +84,7 @@ async def _until_tracks(emulator: Emulator, number: int) -> None:
             await anyio.sleep(0.02)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("number", "options", "within"),
     [

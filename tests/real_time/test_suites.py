@@ -246,6 +246,7 @@ def test_the_program_of_the_guide_prints_what_it_says() -> None:
     assert f"```text\n{ran.stdout}```" in GUIDE.read_text("utf-8")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("plugin", "passed"), [("anyio", 2), ("strict", 1), ("auto", 1)]
 )

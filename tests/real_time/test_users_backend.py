@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 pytest.importorskip("fastapi", reason="the extra fastapi is not installed")
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 SESSIONS: Final = {"a1": "ann", "b1": "bob"}
 TRACKS: Final = [(session, f"order-{n}") for n in range(3) for session in SESSIONS]
 
@@ -43,9 +45,10 @@ def test_the_guide_shows_the_program_that_is_tested() -> None:
 
 
 class Backend:
-    """Two workers of the example, on one port."""
+    """The example on one port, with one worker or more."""
 
-    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+    def __init__(self, folder: Path, workers: int, env: dict[str, str]) -> None:
+        self._workers = workers
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self.log = folder / "log"
@@ -59,9 +62,10 @@ class Backend:
 
     async def start(self) -> None:
         app = ["tests.programs.users_backend:app", "--port", str(self._port)]
+        workers = ["--workers", str(self._workers)] if self._workers > 1 else []
         with self.log.open("ab") as out:
             self._process = await anyio.open_process(
-                [sys.executable, "-m", "uvicorn", *app, "--workers", "2"],
+                [sys.executable, "-m", "uvicorn", *app, *workers],
                 env=self._env,
                 stdout=out,
                 stderr=out,
@@ -89,6 +93,14 @@ class Backend:
             pid for pid, name in names.items() if b"spawn_main" in name.read_bytes()
         ]
 
+    async def kill_a_worker(self) -> None:
+        """With `SIGKILL`; a supervisor starts another one, otherwise this does."""
+        if self._workers > 1:
+            os.kill(self.workers()[0], signal.SIGKILL)
+        else:
+            await self.stop(signal.SIGKILL)
+            await self.start()
+
     async def stop(self, number: signal.Signals) -> None:
         assert self._process is not None
         workers = self.workers()
@@ -106,7 +118,9 @@ class Backend:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncGenerator[tuple[Emulator, Backend]]:
+async def running(
+    folder: Path, workers: int
+) -> AsyncGenerator[tuple[Emulator, Backend]]:
     redis = RedisServer()
     redis.start()
     try:
@@ -116,6 +130,7 @@ async def running(folder: Path) -> AsyncGenerator[tuple[Emulator, Backend]]:
         async with emulator, serve(emulator) as service:
             backend = Backend(
                 folder,
+                workers,
                 {
                     "FINETUNING_API_KEY": emulator.api_key,
                     "FINETUNING_BASE_URL": service,
@@ -170,15 +185,16 @@ async def all_asked(url: str) -> None:
 
 @pytest.mark.skipif(program() is None, reason="no Redis is installed")
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="it finds workers in /proc")
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_what_users_asked_for_survives_kills_redeploys_and_reloads(
-    tmp_path: Path,
+    tmp_path: Path, workers: int
 ) -> None:
     finals: dict[tuple[str, str], str] = {}
-    async with running(tmp_path) as (emulator, backend):
+    async with running(tmp_path, workers) as (emulator, backend):
         async with anyio.create_task_group() as group:
             group.start_soon(all_asked, backend.url)
             await paid(emulator, len(TRACKS))
-            os.kill(backend.workers()[0], signal.SIGKILL)
+            await backend.kill_a_worker()
         await all_asked(backend.url)  # as the pages do when they are loaded again
         await backend.stop(signal.SIGTERM)
         await backend.start()

@@ -253,6 +253,7 @@ def test_a_create_that_waits_for_a_look_alike_is_cancelled_alone(
     run_loop(canceller.loop, main)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("name", ["sending", "recovery", "permit", "queue slot"])
 def test_a_create_cancelled_at_every_step(
