@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import anyio
 import psycopg
 import pytest
 
@@ -19,7 +20,7 @@ def with_time(state: str | None, now: float) -> tuple[str, float]:
 
 
 def write(store: PostgresStore) -> float:
-    return store._update("limits", with_time)
+    return anyio.run(store.update, "limits", with_time)
 
 
 def test_a_database_clock_set_back_does_not_turn_back_the_states(
