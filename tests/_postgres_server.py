@@ -131,12 +131,21 @@ def _free_port() -> int:
         return port
 
 
+def new_database(conninfo: str, name: str) -> str:
+    """Create a database; returns its connection string."""
+    import psycopg  # here, because it belongs to an extra
+
+    with psycopg.connect(conninfo, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+    return conninfo.replace("dbname=postgres", f"dbname={name}")
+
+
 def empty(conninfo: str) -> None:
     """Close what is connected to a database, and remove what is in it.
 
     Another database for each test would take it ten times as long.
     """
-    import psycopg  # here, because it belongs to an extra
+    import psycopg
 
     with psycopg.connect(conninfo, autocommit=True) as admin:
         admin.execute(
