@@ -262,10 +262,8 @@ class ItemProcessor:
         """
         # The caller may be cancelled: the last moment at which that is free.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        is_committed = self._is_sending and self.item.entry.state == "sending"
-        self._is_sending = False  # of a second attempt it is not committed yet
-        if is_committed:
-            return
+        if self.item.entry.state == "sending":
+            return  # committed by the caller; a second attempt has waited: `NotSent`
         await self._record(await self._engine.sending(submission), self._door.limits)
 
     async def _record_not_sent(self) -> None:

@@ -108,6 +108,25 @@ def test_a_charge_shows_until_it_is_explained() -> None:
     assert CreditBaseline.from_json(known.to_json()) == known
 
 
+def test_a_charge_may_be_that_of_what_the_service_accepted_or_got_at_that_time() -> (
+    None
+):
+    doubts = (doubted(1, 110.0, 300.0), doubted(2, 120.0, 900.0))
+    readings = (
+        (100.0, reading(9, accepts=1), ()),
+        (200.0, reading(9, accepts=1, fails=1), doubts),  # a refund may hide a charge
+        (300.0, reading(9, accepts=1, fails=1), doubts),
+        (500.0, reading(8, accepts=1, fails=1), doubts),
+    )
+    known = observed(*readings)
+    ended, later = doubts
+    assert known.rules_out_charge(ended) is None  # it was over at the reading before
+    assert known.rules_out_charge(later) is False
+    # The service's time may be known too late.
+    assert known.rules_out_charge(doubted(3, 499.0 + SLACK, 900.0)) is False
+    assert known.rules_out_charge(doubted(3, 500.0 + SLACK, 900.0)) is None
+
+
 def test_a_reading_beside_a_create_in_flight_counts_if_nothing_was_charged() -> None:
     doubt, flying = doubted(1, 110.0, 450.0), doubted(2, 440.0)
     first = (100.0, reading(9), ())

@@ -29,6 +29,7 @@ from finetuning_async.journal._records import (
     Request,
     body_of,
 )
+from finetuning_async.journal._spending import LONGEST_LEASE
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Entry, State
 from finetuning_async.journal._store import Delete, Insert, MemoryStore, Update
@@ -619,6 +620,18 @@ def test_an_item_is_found_by_its_track(store: JournalStore) -> None:
     assert found.key == "order-1"
     assert store.find_track("t0") is None
     assert store.find_track("order-1") is None
+
+
+def test_a_holder_may_live_for_as_long_as_the_longest_lease(tmp_path: Path) -> None:
+    for store in (
+        SQLiteStore(tmp_path / "j.db", clock=lambda: 7.0),
+        MemoryStore(lambda: 7.0),
+    ):
+        store.beat("h", LONGEST_LEASE)
+        assert store.is_alive("h")
+        store.beat("h", LONGEST_LEASE + 0.1)
+        assert not store.is_alive("h")
+        store.close()
 
 
 def test_a_leases_holder_lives_as_long_as_it_said(store: JournalStore) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from finetuning_async import Budget, BudgetExceededError, InvalidRequestError
-from finetuning_async._pacing._credit_budget import _now
+from finetuning_async._pacing._credit_budget import CreditLedger, _now
 from finetuning_async._pacing._credit_limit import CreditCount, CreditLimit
 
 STEPS = st.lists(
@@ -108,6 +108,15 @@ def test_a_budget_shows_what_it_is() -> None:
     assert (budget.credits, budget.per) == (5, 3600.0)
     assert (budget.spent, budget.reserved, budget.remaining) == (0, 0, 5)
     assert repr(budget) == "<Budget(5, per=3600) 0 spent>"
+
+
+def test_what_a_journal_has_counted_since_it_was_read_is_spent() -> None:
+    ledger = CreditLedger(CreditLimit(5))
+    ledger.see_spent()
+    assert ledger.numbers() == (0, 0)  # it is read with the first create
+    ledger.see(2, 1)
+    ledger.see_spent()
+    assert ledger.numbers() == (3, 1)
 
 
 def test_after_more_was_spent_than_allowed_enough_has_to_count_no_more() -> None:
