@@ -108,20 +108,6 @@ def match(
     return found
 
 
-def candidates(
-    doubt: Doubt, listed: Iterable[ListedRow], taken: Collection[str]
-) -> tuple[str, ...]:
-    """The ids of tracks that may belong to a create which `match` left without one.
-
-    Args:
-        doubt: The create.
-        listed: The listing.
-        taken: Ids that belong to items.
-    """
-    rows = (row for row in listed if row.id not in taken)
-    return tuple(row.id for row in rows if fit(doubt.sought, row) >= Fit.NEAR)
-
-
 def _age(row: ListedRow) -> tuple[float, str]:
     return (row.created_at or 0.0, row.id)
 

@@ -29,7 +29,6 @@ from finetuning_async.journal._errors import JournalError, is_fatal
 from finetuning_async.journal._matching import (
     AbsenceEvidence,
     Doubt,
-    candidates,
     match,
     verdict,
 )
@@ -102,7 +101,6 @@ class Reconciler:
         self._needs_credits = options.on_unknown == "hold"
         self._seeds_are_echoed = True
         self._baseline = CreditBaseline()
-        self._candidates: dict[int, tuple[str, ...]] = {}
         self.tracks: dict[str, int | None] = {}
         self.sent: dict[str, float] = {}
         self.time_is_local = False
@@ -185,19 +183,13 @@ class Reconciler:
         """The ids of tracks that are certain, by the `seq` of their items."""
         if not self._seeds_are_echoed:
             return {}
-        doubts = [doubt_of(item) for item in items]
-        if self.time_is_local:
-            # This machine's clock may be wrong by hours, so `sent_at` excludes no row:
-            # a seed that the caller chose may have been used long before.
-            doubts = [attrs.evolve(doubt, slack=None) for doubt in doubts]
-        found = match(doubts, listing.rows, self.tracks)
-        taken = {*self.tracks, *found.values()}
-        self._candidates = {
-            doubt.seq: candidates(doubt, listing.rows, taken)
-            for doubt in doubts
-            if doubt.seq not in found
-        }
-        return found
+        return match(map(self._doubt, items), listing.rows, self.tracks)
+
+    def _doubt(self, item: Item) -> Doubt:
+        doubt = doubt_of(item)
+        # If this machine's clock has dated it, that may be wrong by hours, so `sent_at`
+        # excludes no row: a seed that the caller chose may have been used long before.
+        return attrs.evolve(doubt, slack=None) if self.time_is_local else doubt
 
     async def read_credits(
         self, now: Callable[[], Awaitable[float]]
@@ -359,9 +351,7 @@ class Reconciler:
     def _candidates_for(self, item: Item, listing: Listing) -> tuple[str, ...]:
         """Listed tracks of no item that may be this item's."""
         unowned = [row for row in listing.rows if row.id not in self.tracks]
-        return self._candidates.get(item.seq, ()) or possible_matches(
-            doubt_of(item).sought, unowned
-        )
+        return possible_matches(self._doubt(item).sought, unowned)
 
 
 def _is_dropped(store: JournalStore, key: Key) -> bool:

@@ -30,7 +30,6 @@ from finetuning_async.journal._matching import (
     AbsenceEvidence,
     Doubt,
     ListedRow,
-    candidates,
     match,
     verdict,
 )
@@ -96,22 +95,20 @@ def test_a_track_with_another_seed_is_not_ours(row: ListedRow) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "is_near"),
+    "row",
     [
-        (seen(kind="instrumental"), True),
-        (seen(kind=None), True),
-        (seen(created_at=None), True),
-        (seen(created_at=1000.0 - 8 * 3600), True),
-        (seen(created_at=1000.0 - 7 * 86400), False),
-        (seen(prompt="another"), True),
-        (seen(seed=None), True),
-        (seen(seed=8), False),
+        seen(kind="instrumental"),
+        seen(kind=None),
+        seen(created_at=None),
+        seen(created_at=1000.0 - 8 * 3600),
+        seen(created_at=1000.0 - 7 * 86400),
+        seen(prompt="another"),
+        seen(seed=None),
+        seen(seed=8),
     ],
 )
-def test_rows_near_a_callers_seed_are_candidates(row: ListedRow, is_near: bool) -> None:
-    callers = doubt(seed_is_ours=False)
-    assert match([callers], [row], set()) == {}
-    assert candidates(callers, [row], set()) == (("t",) if is_near else ())
+def test_a_row_that_is_only_near_a_callers_seed_is_not_matched(row: ListedRow) -> None:
+    assert match([doubt(seed_is_ours=False)], [row], set()) == {}
 
 
 def test_a_track_of_an_item_is_not_assigned_again() -> None:

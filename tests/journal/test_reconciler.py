@@ -115,6 +115,30 @@ async def test_absence_takes_a_listing_of_ours_from_before_to_after_with_its_see
     assert verdict in judged
 
 
+@pytest.mark.parametrize("time_is_local", [False, True])
+async def test_a_row_without_a_seed_is_excluded_by_its_date_only_if_the_time_is_known(
+    time_is_local: bool,
+) -> None:
+    sent_at = 30 * 86_400.0
+    others = ListedRow(
+        id="theirs", kind="music", prompt="x", seed=None, created_at=86_400.0
+    )
+    async with journal_of("before", "lost", "after", on_unknown="resubmit") as known:
+        known.accept(1, at=sent_at - 100)
+        known.lose(2, at=sent_at)
+        known.accept(3, at=sent_at + 100)
+        await known.reconciler.load()
+        known.reconciler.time_is_local = time_is_local
+        shown = listing({3: 3, 1: 1})
+        shown.rows.append(others)
+        lost = known.store.get(2)
+        assert known.reconciler.match([lost], shown) == {}
+        judged = known.reconciler.judge(
+            lost, shown, now=sent_at + SETTLE, more_to_come=False
+        )
+    assert ("theirs" in judged) == time_is_local
+
+
 async def test_a_track_of_the_same_moment_shows_not_how_far_a_listing_goes_back() -> (
     None
 ):

@@ -6,8 +6,16 @@ import json
 
 import pytest
 
-from finetuning_async.journal._records import REMOVED, Item
+from finetuning_async import InstrumentalRequest
+from finetuning_async.journal._records import REMOVED, Item, body_of
 from finetuning_async.journal._state_machine import Entry
+
+
+def test_a_default_that_earlier_versions_did_not_store_is_not_stored() -> None:
+    """Or the key of an entry of theirs would be known with other content."""
+    assert body_of(InstrumentalRequest("rain")) == '{"prompt": "rain"}'
+    plain = body_of(InstrumentalRequest("rain", enhance=False))
+    assert plain == '{"enhance": false, "prompt": "rain"}'
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,15 @@ def test_a_budget_has_as_many_tokens_as_its_limit_and_none_without_one() -> None
     assert RateBudget(None, random.Random(1)).token_times(START) == []
 
 
+def test_the_tokens_of_what_is_in_flight_are_counted() -> None:
+    budget = RateBudget(RateLimit(3, per=PER), random.Random(1))
+    unsent, _ = budget.send(START), budget.send(START)
+    assert budget.charged(START) == 2
+    budget.on_unsent(unsent, START)
+    assert budget.charged(START) == 1
+    assert RateBudget(None, random.Random(1)).charged(START) == 0
+
+
 def test_the_requests_of_a_limit_that_go_out_evenly_have_a_gap() -> None:
     assert RateBudget(RateLimit(10, per=PER), random.Random(1)).gap == 6
     assert RateBudget(None, random.Random(1)).gap == 0
