@@ -31,13 +31,13 @@ LOOP: Final = re.compile(r"\b(asyncio|trio)\b")
 """The event loop in the name of a test."""
 
 OF_THE_LOOP: Final = re.compile(
-    r"""cancel|scope|task_?group|start_soon|create_task|\block|locked|Event\(|semaphore
+    r"""cancel|scope|task_?group|start_soon|create_task|\block|locked|event\(|semaphore
     |thread|socket|move_on|fail_after|shield|signal|fork|interrupt|aclose
-    |\bbreak\b|ExceptionGroup|loop|trio|asyncio|sniffio|backend|generator|anext|stream
+    |\bbreak\b|exceptiongroup|loop|trio|asyncio|sniffio|backend|generator|anext|stream
     |gather""",
-    re.IGNORECASE | re.VERBOSE,
+    re.VERBOSE,
 )
-"""Words of a test that is about the event loop, or may be."""
+"""Words of a test that is about the event loop, or may be, in lower case."""
 
 
 def of_long_runs_only(items: Iterable[pytest.Item]) -> set[pytest.Item]:
@@ -85,7 +85,7 @@ def runs_on_asyncio_only(item: pytest.Item) -> bool:
 
 @functools.cache
 def _is_of_the_loop(path: Path, name: str) -> bool:
-    return OF_THE_LOOP.search(_functions(path)[name]) is not None
+    return OF_THE_LOOP.search(_functions(path)[name].lower()) is not None
 
 
 @functools.cache

@@ -79,6 +79,7 @@ def ledger(emulator: EmulatorProcess) -> list[Any]:
     return rows
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("moment", ["before it is stored", "after it is stored"])
 def test_a_run_that_is_killed_while_a_file_is_written(
     emulator: EmulatorProcess, s3: S3Server, tmp_path: Path, moment: str

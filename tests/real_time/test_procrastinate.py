@@ -186,7 +186,7 @@ async def test_items_end_once_while_workers_are_killed(
     harness = Harness(
         tmp_path,
         postgres,
-        items=16,
+        items=10,
         kills=2,
         every=(0.5, 1.0),
         seed=4,

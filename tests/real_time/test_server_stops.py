@@ -178,6 +178,7 @@ async def test_a_hanging_poll_does_not_keep_the_server_from_stopping(
     assert responses[0].json()["error"]["generation_id"] in emulator.tracks
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("app", [WHOLE, SLOW_STREAM])
 async def test_a_stream_of_states_ends_with_the_server(
     tmp_path: Path, app: str
