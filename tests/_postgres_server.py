@@ -140,7 +140,7 @@ def new_database(conninfo: str, name: str) -> str:
     return conninfo.replace("dbname=postgres", f"dbname={name}")
 
 
-def empty(conninfo: str) -> None:
+def empty_database(conninfo: str) -> None:
     """Close what is connected to a database, and remove what is in it.
 
     Another database for each test would take it ten times as long.

@@ -28,7 +28,7 @@ from hypothesis import Phase, settings
 from finetuning_async._coordination import _process_memory
 from finetuning_async.testing import jumping_backend
 from tests._old_anyio import hand_options_to_trio
-from tests._postgres_server import cluster, empty, new_database, programs
+from tests._postgres_server import cluster, empty_database, new_database, programs
 from tests._redis_server import program as redis_program, running
 from tests._sample import of_long_runs_only
 from tests._schedule import is_on_the_real_clock, schedule
@@ -177,13 +177,13 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def one_after_another(postgres_cluster: str) -> str:
+def postgres_database(postgres_cluster: str) -> str:
     """How to connect to a database that one test uses at a time."""
     return new_database(postgres_cluster, "tests")
 
 
 @pytest.fixture
-def postgres(one_after_another: str) -> Iterator[str]:
+def postgres(postgres_database: str) -> Iterator[str]:
     """How to connect to an empty database."""
-    yield one_after_another
-    empty(one_after_another)
+    yield postgres_database
+    empty_database(postgres_database)

@@ -113,8 +113,8 @@ class PostgresStore:
         self._conninfo = conninfo
         self._account = account
         self._clock = clock
-        # One update at a time uses the connection: not even the thread of a cancelled
-        # one, which may go on for a while, since transactions would mix.
+        # One update at a time uses the connection. The thread of a cancelled one may go
+        # on beside the next, but never on the same connection: see `_Use`.
         self._update_lock = anyio.Lock(fast_acquire=True)
         self._opened: psycopg.Connection | None = None
         self._opened_by = 0  # the id of the process
