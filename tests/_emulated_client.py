@@ -18,6 +18,9 @@ SHORT = (10.0, 30.0)
 """Seconds that a track takes where a test does not care. The service takes up to 120,
 and each second of a wait costs the suite a read."""
 
+SONG = b"ID3" + bytes(480_000)
+"""What such a track sounds like, since to render one takes a quarter of a second."""
+
 
 Cookieless = without_cookies(httpx.AsyncClient)
 """An HTTP client of a test's own. To look for cookies, of which the emulator sends
@@ -25,8 +28,8 @@ none, takes httpx a sixth of an in-process request."""
 
 
 def short(**settings: Any) -> Emulator:
-    """An emulator with these settings, whose tracks take `SHORT`."""
-    return Emulator(**{"generation_time": SHORT, **settings})
+    """An emulator with these settings, whose tracks take `SHORT` and are `SONG`."""
+    return Emulator(**{"generation_time": SHORT, "audio": SONG, **settings})
 
 
 @asynccontextmanager

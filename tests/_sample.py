@@ -1,8 +1,8 @@
 """Which tests the suite runs, and which with ``--long`` only.
 
 The suite takes a fixed sample of what is alike: of a test marked ``sampled(n)``, one
-case in `n`, spread evenly over its parameters; of the runs on trio that are not about
-the event loop, one in `SHARE`.
+case in `n`, spread evenly over its parameters, and of those one in `SHARE` on trio; of
+the other runs on trio that are not about the event loop, one in `SHARE`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import zlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
@@ -31,7 +31,7 @@ LOOP: Final = re.compile(r"\b(asyncio|trio)\b")
 """The event loop in the name of a test."""
 
 OF_THE_LOOP: Final = re.compile(
-    r"""cancel|scope|task_?group|start_soon|create_task|\block|locked|event\(|semaphore
+    r"""cancel|scope|\block|locked|event\(|semaphore
     |thread|socket|move_on|fail_after|shield|signal|fork|interrupt|aclose
     |\bbreak\b|exceptiongroup|loop|trio|asyncio|sniffio|backend|generator|anext|stream
     |gather""",
@@ -62,12 +62,13 @@ def _left_out(name: str, cases: list[pytest.Item]) -> list[pytest.Item]:
     first = zlib.crc32(name.encode())
     places = {case: (first + place) * GOLDEN % 1 for place, case in enumerate(cases)}
     # Each case runs on one event loop before any runs on both.
-    runs: Counter[str] = Counter()
-    turns: dict[pytest.Item, int] = {}
-    for case in sorted(cases, key=lambda case: zlib.crc32(case.nodeid.encode())):
-        alike = LOOP.sub("", case.name)
-        turns[case] = runs[alike]
-        runs[alike] += 1
+    numbers: dict[str, int] = {}
+    turns: dict[pytest.Item, bool] = {}
+    for case in cases:
+        number = numbers.setdefault(LOOP.sub("", case.name), len(numbers))
+        preferred = "trio" if number % SHARE == 0 else "asyncio"
+        loops = LOOP.findall(case.name)
+        turns[case] = bool(loops) and preferred not in loops
     ordered = sorted(cases, key=lambda case: (turns[case], places[case]))
     return ordered[ceil(len(cases) / share) :]
 

@@ -42,7 +42,7 @@ settings.register_profile(
     "suite",
     phases=[phase for phase in Phase if phase is not Phase.explain],
     deadline=None,
-    max_examples=40,
+    max_examples=30,
 )
 settings.load_profile("suite")
 
@@ -81,6 +81,17 @@ def pytest_collection_modifyitems(
         long = of_long_runs_only(items)
         config.hook.pytest_deselected(items=list(long))
         items[:] = [item for item in items if item not in long]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable(
+    report: object,
+) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+    """Send no keywords of what passed: half of a report, and nobody reads them."""
+    data = yield
+    if data and isinstance(report, pytest.TestReport) and report.passed:
+        data["keywords"] = {}
+    return data
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -14,7 +14,6 @@ from tests._sample import OF_THE_LOOP, of_long_runs_only, runs_on_asyncio_only
     [
         "with anyio.CancelScope() as scope:",
         "with pytest.raises(TimeoutError), anyio.fail_after(3):",
-        "async with anyio.create_task_group() as tasks:",
         "await anyio.to_thread.run_sync(work)",
         "async with KeyedLock() as lock:",
         "await client.aclose()",

@@ -51,8 +51,8 @@ async def uncontended() -> tuple[float, float]:
     return min(acquiring) / ROUNDS * 1e6, min(both) / ROUNDS * 1e6
 
 
-async def memory_of_a_waiter() -> float:
-    """Bytes of one of 10,000 waiters beyond those of a task that waits for an event."""
+async def memory_of_a_waiter(waiters: int = WAITERS) -> float:
+    """Bytes of one of `waiters` beyond those of a task that waits for an event."""
     event = asyncio.Event()
     limiter = limiter_of(1)
     (await limiter.acquire("creates")).answered(ResponseFacts(status=200))
@@ -63,8 +63,8 @@ async def memory_of_a_waiter() -> float:
     async def waiting() -> None:
         await limiter.acquire("creates")
 
-    bare = await _bytes_each([wait() for _ in range(WAITERS)])
-    return await _bytes_each([waiting() for _ in range(WAITERS)]) - bare
+    bare = await _bytes_each([wait() for _ in range(waiters)])
+    return await _bytes_each([waiting() for _ in range(waiters)]) - bare
 
 
 async def _bytes_each(coroutines: list[Coroutine[object, object, None]]) -> float:

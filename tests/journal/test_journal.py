@@ -22,7 +22,7 @@ from finetuning_async.journal._state_machine import (
     Sending,
 )
 from finetuning_async.journal._store import MemoryStore
-from tests.journal.test_stores import new
+from tests.journal._items import new
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

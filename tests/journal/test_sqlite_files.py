@@ -30,7 +30,7 @@ from finetuning_async.journal._sqlite_schema import VERSION
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Entry
 from finetuning_async.journal._store import Delete, Insert
-from tests.journal.test_stores import inserted, items, new
+from tests.journal._items import inserted, items, new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -246,7 +246,7 @@ _BEGIN = """
 import sys
 from pathlib import Path
 from finetuning_async.journal._sqlite_store import SQLiteStore
-from tests.journal.test_stores import inserted
+from tests.journal._items import inserted
 store = SQLiteStore(Path(sys.argv[1]), f"account {int(sys.argv[2]) % 2}")
 sys.stdin.readline()
 for n in range(10):

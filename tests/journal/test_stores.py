@@ -36,6 +36,7 @@ from finetuning_async.journal._store import Delete, Insert, MemoryStore, Update
 from finetuning_async.postgres import PostgresJournal
 from finetuning_async.postgres._journal_connection import PostgresConnection
 from finetuning_async.postgres._journal_store import PostgresStore
+from tests.journal._items import inserted, items, new
 from tests.journal._journal_stores import STORES, opener, partitions
 
 if TYPE_CHECKING:
@@ -51,20 +52,6 @@ def store(request: pytest.FixtureRequest) -> Iterator[JournalStore]:
     made = opener(request.param, request)()
     yield made
     made.close()
-
-
-def items(count: int, custom: bool = False) -> list[NewItem]:
-    factory = ItemFactory()
-    return [
-        factory.item(
-            Row(
-                request=GenerationRequest(f"song {n}", bpm=90),
-                custom_id=f"id{n}" if custom else None,
-                line=n + 1,
-            )
-        )
-        for n in range(count)
-    ]
 
 
 def test_items_are_read_in_order_and_unchanged(store: JournalStore) -> None:
@@ -266,7 +253,7 @@ import os, signal
 from pathlib import Path
 from finetuning_async.journal._state_machine import Entry, State
 from finetuning_async.journal._sqlite_store import SQLiteStore
-from tests.journal.test_stores import items
+from tests.journal._items import items
 store = SQLiteStore(Path({str(tmp_path / "j.db")!r}))
 store.add(items(3))
 store.record(store.claim(0, 1)[0], Entry(state="sending", seed=5))
@@ -422,18 +409,6 @@ def test_names_that_differ_only_in_case_get_different_files(
     first, second = (item.file for item in store.rows())
     assert first == "Rain.mp3"
     assert second.casefold() != "rain.mp3"
-
-
-def new(key: str, **fields: str) -> NewItem:
-    """A create of a client's journal."""
-    given = {"kind": "music", "body": '{"tags": "rain"}', "file": ""}
-    return NewItem(key=key, custom_id=None, line=None, **given, **fields)
-
-
-def inserted(store: JournalStore, key: str, entry: Entry | None = None) -> Item:
-    (item,) = store.commit([Insert(new(key), entry or Entry())])
-    assert isinstance(item, Item)
-    return item
 
 
 def test_an_item_is_inserted_with_its_entry(store: JournalStore) -> None:

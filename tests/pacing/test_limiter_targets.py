@@ -99,4 +99,4 @@ def test_the_least_time_is_six_round_trips_and_four_probes() -> None:
 
 
 def test_a_waiter_is_small() -> None:
-    assert asyncio.run(memory_of_a_waiter()) < 1536
+    assert asyncio.run(memory_of_a_waiter(2000)) < 1536

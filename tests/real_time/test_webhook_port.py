@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import litestar
 import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
@@ -56,6 +55,8 @@ def with_a_router_and_a_slash(receiver: WebhookReceiver) -> Any:
 
 
 def in_litestar(receiver: WebhookReceiver) -> Any:
+    import litestar  # takes long to load
+
     handler = litestar.asgi("/hooks", is_mount=True, copy_scope=True)(receiver.__call__)
     return litestar.Litestar([handler], openapi_config=None, logging_config=None)
 

@@ -42,12 +42,11 @@ OTHER_TYPES: Final = {
 }
 """How the result of a method of the async client reads here."""
 
-METHODS: Final = [
-    pytest.param(method, getattr(blocking, RENAMED.get(name, name), None), id=full)
+METHODS: Final[list[tuple[Any, Any]]] = [
+    (method, getattr(blocking, RENAMED.get(name, name), None))
     for of_async, blocking in PAIRS
     for name, method in inspect.getmembers(of_async, callable)
     if not name.startswith("_")
-    for full in [f"{of_async.__name__}.{name}"]
 ]
 
 
@@ -99,33 +98,29 @@ def is_awaited(cls: object) -> bool:
     )
 
 
-@pytest.mark.parametrize(("of_async", "blocking"), METHODS)
-def test_a_method_has_the_signature_of_the_async_one(
-    of_async: Any, blocking: Any
-) -> None:
-    expected, found = inspect.signature(of_async), inspect.signature(blocking)
-    assert found.parameters == expected.parameters
-    assert str(found.return_annotation) == without_awaiting(
-        str(expected.return_annotation)
-    )
-    assert not inspect.iscoroutinefunction(blocking)
+def test_a_method_has_the_signature_of_the_async_one() -> None:
+    for of_async, blocking in METHODS:
+        expected, found = inspect.signature(of_async), inspect.signature(blocking)
+        assert found.parameters == expected.parameters, blocking
+        assert str(found.return_annotation) == without_awaiting(
+            str(expected.return_annotation)
+        ), blocking
+        assert not inspect.iscoroutinefunction(blocking), blocking
 
 
 def test_the_constructors_have_one_signature() -> None:
     assert inspect.signature(Client) == inspect.signature(AsyncClient)
 
 
-@pytest.mark.parametrize(("of_async", "blocking"), METHODS)
-def test_a_method_has_the_docstring_of_the_async_one(
-    of_async: Any, blocking: Any
-) -> None:
-    assert blocking.__doc__
-    assert blocking.__qualname__.split(".")[0] in sync.__all__
-    assert inspect.signature(of_async).parameters.keys() <= {
-        "self",
-        *re.findall(r"\w+", blocking.__doc__),
-    }
-    assert re.findall(r"\bawait|async (with|for)|AsyncClient", blocking.__doc__) == []
+def test_a_method_has_the_docstring_of_the_async_one() -> None:
+    for of_async, blocking in METHODS:
+        text = blocking.__doc__
+        assert text, blocking
+        assert blocking.__qualname__.split(".")[0] in sync.__all__, blocking
+        named = {"self", *re.findall(r"\w+", text)}
+        assert inspect.signature(of_async).parameters.keys() <= named, blocking
+        words = re.findall(r"\bawait|async (with|for)|AsyncClient", text)
+        assert words == [], blocking
 
 
 def test_a_class_describes_itself_without_awaiting() -> None:
@@ -136,17 +131,16 @@ def test_a_class_describes_itself_without_awaiting() -> None:
     assert [name for name in options if f"{name}: " not in str(Client.__doc__)] == []
 
 
-@pytest.mark.parametrize(("of_async", "blocking"), METHODS)
-def test_every_callback_is_relayed_to_the_calling_thread(
-    of_async: Any, blocking: Any
-) -> None:
-    callbacks = {
-        parameter.name: parameter.kind
+def test_every_callback_is_relayed_to_the_calling_thread() -> None:
+    callbacks = [
+        parameter
+        for _, blocking in METHODS
         for parameter in inspect.signature(blocking).parameters.values()
         if "Callable[" in str(parameter.annotation)
         or "Callback" in str(parameter.annotation)
-    }
+    ]
     # An `on_event` runs in the event loop, as that of the constructor does.
-    assert callbacks.keys() - {"on_event"} <= RELAYED
+    assert {callback.name for callback in callbacks} - {"on_event"} <= RELAYED
     # Found by their names, so they must be given by them.
-    assert set(callbacks.values()) <= {inspect.Parameter.KEYWORD_ONLY}
+    kinds = {callback.kind for callback in callbacks}
+    assert kinds == {inspect.Parameter.KEYWORD_ONLY}
