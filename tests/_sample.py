@@ -66,7 +66,7 @@ def _left_out(name: str, cases: list[pytest.Item]) -> list[pytest.Item]:
     turns: dict[pytest.Item, bool] = {}
     for case in cases:
         number = numbers.setdefault(LOOP.sub("", case.name), len(numbers))
-        preferred = "trio" if number % SHARE == 0 else "asyncio"
+        preferred = "trio" if (first + number) % SHARE == 0 else "asyncio"
         loops = LOOP.findall(case.name)
         turns[case] = bool(loops) and preferred not in loops
     ordered = sorted(cases, key=lambda case: (turns[case], places[case]))

@@ -49,8 +49,8 @@ async def test_forty_tracks_get_no_429_and_are_paid_once(
 @pytest.mark.sampled(2)
 async def test_a_short_queue_is_learned_and_then_used() -> None:
     model = ServiceModel(seed=3, queue=4)
-    ends = await run(model, 60)
-    assert len(ends) == len(model.jobs) == 60
+    ends = await run(model, 40)
+    assert len(ends) == len(model.jobs) == 40
     assert model.refusals() == 0
     assert model.queue_full() <= 3
 

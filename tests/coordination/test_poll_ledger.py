@@ -318,7 +318,7 @@ class Ledgers(RuleBasedStateMachine):
 
 
 TestLedgers = Ledgers.TestCase
-TestLedgers.settings = settings(max_examples=75, stateful_step_count=40)
+TestLedgers.settings = settings(max_examples=40, stateful_step_count=40)
 
 
 def joined(name: str, text: str | None, *ids: str) -> tuple[str, PollCursor]:

@@ -18,7 +18,7 @@ KEYS = st.text("ak:*~-_.", min_size=1, max_size=255).filter(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(OWNERS, KEYS, OWNERS, KEYS)
 def test_two_tracks_have_two_keys(one: str, its: str, other: str, their: str) -> None:
     first, second = journal_key(one, check_key(its)), journal_key(other, their)

@@ -354,7 +354,7 @@ STEPS = st.sampled_from(
 
 
 @given(refunds=st.booleans(), steps=st.lists(STEPS, max_size=60))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_no_reading_rules_out_a_charge_that_there_was(
     refunds: bool, steps: list[tuple[str, Any]]
 ) -> None:

@@ -20,7 +20,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(STEPS, st.integers(1, 4), st.sampled_from([None, 60.0]))
 def test_no_period_has_more_than_the_budget(
     steps: list[tuple[str, float]], credits_: int, per: float | None

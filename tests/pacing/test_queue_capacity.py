@@ -246,7 +246,7 @@ def test_foreign_pauses_grow_until_a_create_is_accepted() -> None:
     moves=st.lists(st.sampled_from(["send", "respond", "end", "fail", "wait"])),
     is_stated=st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_sequence_of_events_keeps_the_capacity_consistent(
     size: int, foreign: int, moves: list[str], is_stated: bool
 ) -> None:

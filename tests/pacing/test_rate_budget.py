@@ -175,7 +175,7 @@ def max_in_any_window(spans: list[tuple[float, float]]) -> int:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     kind=st.sampled_from(["fixed", "first", "log", "log+rejects", "bucket"]),
     seed=st.integers(0, 10**6),
@@ -198,7 +198,6 @@ def test_windows_logs_and_buckets_refuse_nothing(
     )
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from(["counter", "counter, rounded"]),
     seed=st.integers(0, 10**6),
@@ -212,7 +211,6 @@ def test_a_sliding_counter_is_detected_by_its_headers_or_by_one_refusal(
     assert len(run.refused) <= 2
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from(["counter", "counter, rounded"]),
     seed=st.integers(0, 10**6),
@@ -241,7 +239,6 @@ def test_without_headers_a_sliding_counter_is_detected_by_a_few_refusals(
     assert max(run.refused) - min(run.refused) < PER if run.refused else True
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     seed=st.integers(0, 10**6),
@@ -258,7 +255,6 @@ def test_a_restart_in_a_used_up_minute_earns_one_refusal_per_window(
         assert sum(time <= other < time + PER for other in run.refused) <= 1
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     lies=st.lists(
         st.one_of(st.integers(0, 12), st.integers(0, 10**400)), min_size=1, max_size=5

@@ -79,7 +79,7 @@ class TokenBucketMachine(RuleBasedStateMachine):
 
 
 TestLeases = TokenBucketMachine.TestCase
-TestLeases.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLeases.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 
 
 def test_a_token_comes_back_a_period_after_the_response() -> None:

@@ -98,7 +98,7 @@ def add_tracks(emulator: EmulatorProcess, ids: list[str]) -> None:
     assert answer.status_code == 201
 
 
-def time_of_gets(emulator: EmulatorProcess, path: str, count: int = 300) -> float:
+def time_of_gets(emulator: EmulatorProcess, path: str, count: int = 150) -> float:
     """Seconds of the emulator's core that plain GETs take."""
     connection = HTTPConnection(urlsplit(emulator.url).netloc)
     before = processor_time(emulator.pid)

@@ -212,7 +212,7 @@ CELLS = [
 ]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("name", "after", "canceller"), CELLS)
 def test_a_create_cancelled_at_any_stage(
     name: str, after: float, canceller: Canceller
@@ -261,7 +261,7 @@ def test_a_create_cancelled_at_every_step(
 ) -> None:
     """Of the steps, the suite takes few; others in each way to cancel."""
     prepare, settings, _ = STAGES[name]
-    stride, while_waiting = (1, 7) if pytestconfig.getoption("--long") else (5, 75)
+    stride, while_waiting = (1, 7) if pytestconfig.getoption("--long") else (7, 101)
     step, reached = -STEP_CANCELLERS.index(canceller) % stride, True
     while reached:
         waits = name in ("permit", "queue slot") and step >= 40
