@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from benchmarks.limiter.simulation import Client
 
-SEEDS = 2
+SEEDS = 1
 
 
 def means(setting: Setting, make: Callable[[Setting], Client]) -> tuple[float, float]:

@@ -239,11 +239,11 @@ async def test_99_tracks_in_flight_are_noticed_within_about_a_second() -> None:
                 ended = emulator.tracks[track.id].ends_at
                 late.append(anyio.current_time() - ended)
 
-        with anyio.move_on_after(240):
+        with anyio.move_on_after(180):
             async with anyio.create_task_group() as group:
                 for n in range(99):
                     group.start_soon(keep, n * 0.6)
-    assert len(late) > 150
+    assert len(late) > 80
     # A short sample varies; `python -m benchmarks polling` holds 1.0 over half an hour.
     assert statistics.mean(late) <= 1.2
     assert sorted(late)[int(len(late) * 0.95)] <= 2.5

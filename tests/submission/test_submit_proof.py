@@ -64,7 +64,7 @@ def test_a_sample_of_the_matrix_balances(library: Library, share: int) -> None:
 def test_a_seed_ends_the_same_with_either_library() -> None:
     tallies = [Tally(), Tally()]
     for tally, library in zip(tallies, LIBRARIES, strict=True):
-        for seed in range(400, 405):
+        for seed in range(400, 403):
             play(seed, tally, library)
     first, second = tallies
     assert first.creates == second.creates
@@ -90,7 +90,7 @@ async def test_the_audit_detects_mistakes() -> None:
 def test_a_seed_is_reproducible() -> None:
     first, second = Tally(), Tally()
     for tally in (first, second):
-        for seed in range(300, 305):
+        for seed in range(300, 302):
             play(seed, tally)
     assert first.creates == second.creates
     assert (first.tracks, first.posts) == (second.tracks, second.posts)
