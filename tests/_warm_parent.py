@@ -43,7 +43,7 @@ LOW: Final = 200
 LIBRARIES: Final = (
     *("anyio._backends._asyncio", "anyio._backends._trio", "httpx", "trio"),
     *("finetuning_async._client", "finetuning_async.emulator"),
-    *("uvicorn.protocols.http.h11_impl", "uvicorn.lifespan.on"),
+    *("uvicorn.protocols.http.h11_impl", "uvicorn.lifespan.on", "fastapi"),
 )
 PACKAGES: Final = ("finetuning_async.cli", "finetuning_async.emulator")
 """Imported with all of their modules."""

@@ -111,12 +111,10 @@ def test_a_time_signature_of_any_type_is_sent_as_a_string(value: Any) -> None:
 
 
 @pytest.mark.parametrize("field", ["duration", "bpm", "seed"])
-@pytest.mark.parametrize("value", NO_NUMBERS, ids=param_id)
-def test_a_value_that_is_not_a_number_is_a_problem_of_its_field(
-    value: Any, field: str
-) -> None:
-    wish = GenerationRequest("x", **{field: value})
-    assert [problem.field for problem in wish.problems()] == [field]
+def test_a_value_that_is_not_a_number_is_a_problem_of_its_field(field: str) -> None:
+    for value in NO_NUMBERS:
+        wish = GenerationRequest("x", **{field: value})
+        assert [problem.field for problem in wish.problems()] == [field], value
 
 
 @pytest.mark.parametrize(

@@ -108,27 +108,22 @@ INVALID: list[tuple[Any, str, list[Any]]] = [
 ]
 
 
-def cases(table: list[tuple[Any, str, list[Any]]]) -> list[Any]:
-    flat = [(cls, field, value) for cls, field, values in table for value in values]
-    return [
-        pytest.param(cls, field, value, id=f"{place}-{cls.kind}-{field}")
-        for place, (cls, field, value) in enumerate(flat)
-    ]
-
-
 def build(cls: Any, field: str, value: Any) -> AnyRequest:
     words = "tags" if cls is MUSIC else "prompt"
     request: AnyRequest = cls(**({words: "lofi"} | {field: value}))
     return request
 
 
-@pytest.mark.parametrize(("cls", "field", "value"), cases(VALID))
-def test_documented_values_are_valid_and_sent(cls: Any, field: str, value: Any) -> None:
-    request = build(cls, field, value)
-    request.validate()
-    body = request.to_body()
-    assert json.loads(json.dumps(body, allow_nan=False)) == body
-    assert (field in body) is (value is not None)
+@pytest.mark.parametrize(("cls", "field", "values"), VALID)
+def test_documented_values_are_valid_and_sent(
+    cls: Any, field: str, values: list[Any]
+) -> None:
+    for value in values:
+        request = build(cls, field, value)
+        request.validate()
+        body = request.to_body()
+        assert json.loads(json.dumps(body, allow_nan=False)) == body
+        assert (field in body) is (value is not None)
 
 
 @pytest.mark.parametrize(
@@ -148,17 +143,18 @@ def test_what_is_not_about_the_track_is_valid_and_not_sent(
         assert request.to_body() == MUSIC("lofi").to_body()
 
 
-@pytest.mark.parametrize(("cls", "field", "value"), cases(INVALID))
+@pytest.mark.parametrize(("cls", "field", "values"), INVALID)
 def test_undocumented_values_are_rejected_and_the_field_is_named(
-    cls: Any, field: str, value: Any
+    cls: Any, field: str, values: list[Any]
 ) -> None:
-    request = build(cls, field, value)
-    with pytest.raises(InvalidRequestError, match=f"^{field} must be ") as caught:
-        request.validate()
-    assert caught.value.field == field
-    assert caught.value.allowed
-    assert request.problems() == [caught.value]
-    assert isinstance(hash(caught.value), int)
+    for value in values:
+        request = build(cls, field, value)
+        with pytest.raises(InvalidRequestError, match=f"^{field} must be ") as caught:
+            request.validate()
+        assert caught.value.field == field
+        assert caught.value.allowed
+        assert request.problems() == [caught.value]
+        assert isinstance(hash(caught.value), int)
 
 
 @pytest.mark.parametrize(

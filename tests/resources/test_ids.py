@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     Method = Callable[[AsyncClient, Any], Awaitable[object]]
 
 KEY = "ft_live_" + "0" * 32
-NO_ID = ["\ud800", "a\udfffb", "a\x00b", "a\nb", "", " ", "..", "x" * 2049, b"x", 5]
+NO_ID = [
+    "\ud800",
+    "a\udfffb",
+    "a\x00b",
+    "a\nb",
+    "",
+    " ",
+    "..",
+    "x" * 2049,
+    b"x",
+    5,
+]
 
 
 async def _all_of(states: AsyncIterable[object]) -> list[object]:
@@ -53,16 +64,16 @@ def client(sent: list[str]) -> AsyncClient:
     return AsyncClient(KEY, http_client=http)
 
 
-@pytest.mark.parametrize("no_id", NO_ID, ids=range(len(NO_ID)))
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_value_that_cannot_be_an_id_is_rejected(
-    client: AsyncClient, sent: list[str], method: str, no_id: Any
+    client: AsyncClient, sent: list[str], method: str
 ) -> None:
-    with pytest.raises(InvalidRequestError) as caught:
-        await METHODS[method](client, no_id)
-    assert not sent
-    str(caught.value).encode()  # it can be printed
-    assert len(str(caught.value)) < 300
+    for no_id in NO_ID:
+        with pytest.raises(InvalidRequestError) as caught:
+            await METHODS[method](client, no_id)
+        assert not sent
+        str(caught.value).encode()  # it can be printed
+        assert len(str(caught.value)) < 300
 
 
 async def test_the_longest_id_is_asked_for(
