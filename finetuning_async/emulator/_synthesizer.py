@@ -120,12 +120,12 @@ def _bar(score: Score, bar: int, table: list[float]) -> list[float]:
 
 def _chord_table(tonic: int, chord: Sequence[int]) -> list[float]:
     """One second of a chord over its tonic."""
-    voices = [(0, 0.036), (12, 0.022), (7, 0.01)] + [(step, 0.03) for step in chord]
-    table = [0.0] * SAMPLE_RATE
-    for step, loudness in voices:
-        wave = _second_of(_sine(), _pitch(tonic + step))
-        table = list(map(add, table, map(partial(mul, _FULL * loudness), wave)))
-    return table
+    steps = (0, 12, 7, *chord)
+    voices = [_second_of(_sine(), _pitch(tonic + step)) for step in steps]
+    return [
+        _FULL * (0.036 * low + 0.022 * high + 0.01 * fifth + 0.03 * (a + b + c))
+        for low, high, fifth, a, b, c in zip(*voices, strict=True)
+    ]
 
 
 def _add_arpeggio(
@@ -153,11 +153,11 @@ def _note(frequency: float, envelope: list[float]) -> list[float]:
 
 def _envelope(loudness: float, attack: float, length: float) -> list[float]:
     """Rises in ``attack`` s, dies away over ``length`` samples."""
-    rise = attack * SAMPLE_RATE
-    return [
-        _FULL * loudness * min(i / rise, 1.0) * (1 - i / length)
-        for i in range(int(length))
-    ]
+    rise, peak = int(attack * SAMPLE_RATE), _FULL * loudness
+    envelope = [peak * (1 - i / length) for i in range(int(length))]
+    for i in range(min(rise, len(envelope))):
+        envelope[i] *= i / rise
+    return envelope
 
 
 @cache

@@ -24,7 +24,7 @@ pytest.importorskip("fastapi", reason="the extra demo is not installed")
 pytest.importorskip("playwright", reason="playwright is not installed")
 SECONDS = 1000  # playwright counts in milliseconds
 Scheme: TypeAlias = Literal["light", "dark"]
-WIDTHS_AND_SCHEMES: Final = [(360, "light"), (1280, "dark")]
+WIDTHS_AND_SCHEMES: Final = [(1280, "light"), (360, "dark")]
 
 
 @asynccontextmanager
