@@ -7,8 +7,8 @@ import json
 import pytest
 
 from finetuning_async import InstrumentalRequest
-from finetuning_async.journal._records import REMOVED, Item, body_of
-from finetuning_async.journal._state_machine import Entry
+from finetuning_async.journal._records import REMOVED, Item, Summary, body_of
+from finetuning_async.journal._state_machine import STATES, Entry
 
 
 def test_a_default_that_earlier_versions_did_not_store_is_not_stored() -> None:
@@ -42,3 +42,9 @@ def test_an_item_knows_whether_a_part_of_its_webhook_was_removed(
         entry=Entry(),
     )
     assert item.has_lost_webhook is is_lost
+
+
+def test_a_journal_is_done_once_each_item_is_downloaded_or_failed() -> None:
+    ends = {**dict.fromkeys(STATES, 0), "downloaded": 2, "failed": 1}
+    assert Summary(states=ends).is_done
+    assert not Summary(states={**ends, "completed": 1}).is_done

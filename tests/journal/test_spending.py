@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from finetuning_async import BudgetExceededError, GenerationRequest, SoundEffectRequest
-from finetuning_async._pacing._credit_limit import CreditLimit
+from finetuning_async._pacing._credit_limit import TOLERANCE, CreditLimit
 from finetuning_async.journal._errors import JournalError, StaleItemError
 from finetuning_async.journal._records import Item, NewItem, body_of
 from finetuning_async.journal._spending import LATE, Booking
@@ -181,6 +181,17 @@ def test_a_credit_counts_for_a_period_and_not_a_moment_longer(
     store.book(Booking(name="b", share=None))
     for clock.now, spent in ((1000.0, 1), (1059.0, 1), (1060.0, 0)):
         assert store.usage(CreditLimit(5, per=60.0)).spent == spent
+
+
+def test_what_was_spent_a_period_ago_within_rounding_counts_no_more(
+    timed: tuple[JournalStore, Clock],
+) -> None:
+    store, clock = timed
+    clock.now = TOLERANCE
+    store.book(Booking(name="b", share=None))
+    add(store, "k", SENT, Accepted("t1"))
+    clock.now = 60.0
+    assert store.usage(CreditLimit(5, per=60.0)).spent == 0
 
 
 def test_a_holder_lives_until_its_lease_ends_and_not_a_moment_longer(
