@@ -12,8 +12,7 @@ import pytest
 
 from finetuning_async import GenerationRequest
 from finetuning_async.batch import Batch, Row
-from finetuning_async.emulator import Emulator
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 async def run(folder: Path, *, again: Callable[[], object] | None = None) -> None:
     """Run a batch of one track, a.mp3; and once more after `again`, if it is given."""
     row = Row(request=GenerationRequest("rain"), custom_id="a")
-    async with emulated(Emulator(generation_time=(1, 1))) as (_, client):
+    async with emulated(short(generation_time=(1, 1))) as (_, client):
         for prepare in (lambda: None, again):
             if prepare is None:
                 return

@@ -23,8 +23,8 @@ from finetuning_async import (
     InvalidRequestError,
     NotFoundError,
 )
-from finetuning_async.emulator import Emulator, Fault
-from tests._emulated_client import emulated
+from finetuning_async.emulator import Fault
+from tests._emulated_client import emulated, short
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -86,7 +86,7 @@ class Host:
 
 
 async def test_a_track_is_read_whole(tmp_path: Any) -> None:
-    async with emulated(Emulator(generation_time=(1, 1))) as (_, client):
+    async with emulated(short(generation_time=(1, 1))) as (_, client):
         track = await client.generate("x", duration=30)
         path = await client.download(track, tmp_path / "a.mp3")
         async with client.open_audio(track) as audio:
@@ -375,7 +375,7 @@ async def test_bytes_are_had_inside_the_block_only() -> None:
 
 
 async def test_a_timeout_bounds_the_wait_for_bytes_not_the_reader() -> None:
-    async with emulated(Emulator(generation_time=(1, 1))) as (emulator, client):
+    async with emulated(short(generation_time=(1, 1))) as (emulator, client):
         track = await client.generate("x", duration=30)
         async with client.open_audio(track, timeout=5) as audio:
             async for _ in audio:
@@ -386,7 +386,7 @@ async def test_a_timeout_bounds_the_wait_for_bytes_not_the_reader() -> None:
 
 
 async def test_a_closed_client_ends_the_wait_for_bytes() -> None:
-    async with emulated(Emulator(generation_time=(1, 1))) as (emulator, client):
+    async with emulated(short(generation_time=(1, 1))) as (emulator, client):
         track = await client.generate("x", duration=30)
         emulator.add_fault(Fault("slow_download", "/audio/*", seconds=100))
 
@@ -405,7 +405,7 @@ async def test_a_closed_client_ends_the_wait_for_bytes() -> None:
 
 
 async def test_an_open_stream_holds_back_no_download(tmp_path: Any) -> None:
-    async with emulated(Emulator(generation_time=(1, 1))) as (_, client):
+    async with emulated(short(generation_time=(1, 1))) as (_, client):
         track = await client.generate("x", duration=30)
         streams = [client.open_audio(track) for _ in range(12)]
         for stream in streams:
@@ -424,7 +424,7 @@ async def test_a_generator_that_is_abandoned_is_closed_in_another_task() -> None
             async for chunk in audio:
                 yield chunk
 
-    async with emulated(Emulator(generation_time=(1, 1))) as (_, client):
+    async with emulated(short(generation_time=(1, 1))) as (_, client):
         track = await client.generate("x", duration=30)
         bytes_of_it = body()
         async with anyio.create_task_group() as tasks:

@@ -9,8 +9,7 @@ import httpx
 
 from finetuning_async import AsyncClient, capture_responses
 from finetuning_async._http._concurrency import DOWNLOADS
-from finetuning_async.emulator import Emulator
-from tests._emulated_client import emulated
+from tests._emulated_client import emulated, short
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +41,7 @@ async def test_a_request_id_is_captured_if_the_service_sends_one() -> None:
 
 
 async def test_a_file_in_a_folder_gets_the_vendors_default_name(tmp_path: Path) -> None:
-    async with emulated(Emulator(generation_time=(1, 1))) as (_, client):
+    async with emulated(short(generation_time=(1, 1))) as (_, client):
         track = await client.generate("Lofi, chill: piano", duration=5)
         path = await client.download(track, tmp_path)
     assert path == tmp_path / f"lofi-chill-piano-{track.id[:8]}.mp3"

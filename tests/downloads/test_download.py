@@ -23,8 +23,8 @@ from finetuning_async import (
 from finetuning_async._downloads import _atomic_file
 from finetuning_async._downloads._atomic_file import AtomicFile, check_target
 from finetuning_async._downloads._download import BATCH_SIZE as BATCH
-from finetuning_async.emulator import Emulator, Fault
-from tests._emulated_client import emulated
+from finetuning_async.emulator import Fault
+from tests._emulated_client import emulated, short
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -45,7 +45,7 @@ def serving(handler: object) -> AsyncClient:
 
 
 async def test_a_broken_stream_is_resumed_where_it_broke(tmp_path: Path) -> None:
-    async with emulated(Emulator(generation_time=(1, 1))) as (emulator, client):
+    async with emulated(short(generation_time=(1, 1))) as (emulator, client):
         track = await client.generate("x", duration=60)
         whole = await client.download(track, tmp_path / "whole.mp3")
         for after in (100_000, 50_000):
@@ -122,7 +122,7 @@ async def test_a_missing_file_raises_not_found_without_the_url_signature(
 
 async def test_progress_is_reported_to_the_end(tmp_path: Path) -> None:
     reports: list[tuple[int, int | None]] = []
-    async with emulated(Emulator(generation_time=(1, 1))) as (_, client):
+    async with emulated(short(generation_time=(1, 1))) as (_, client):
         track = await client.generate("x", duration=60)
         path = await client.download(
             track, tmp_path / "a.mp3", on_progress=lambda *at: reports.append(at)
