@@ -48,6 +48,7 @@ def _of(kind: type, seen: list[Event]) -> list[Any]:
 
 async def test_a_track_has_events_from_its_request_to_its_end() -> None:
     seen: list[Event] = []
+    await anyio.sleep(1000)  # so that a time and a duration differ
     async with emulated(on_event=seen.append) as (_, client):
         track = await client.generate("x", webhook="https://me.example/hook")
         left = (await client.me()).total_remaining
@@ -62,6 +63,7 @@ async def test_a_track_has_events_from_its_request_to_its_end() -> None:
     accepted, ended = _of(GenerationAccepted, seen)[0], _of(GenerationEnded, seen)[0]
     assert seen.index(accepted) == 2
     assert accepted.generation_id == ended.generation_id == track.id
+    assert accepted.duration == pytest.approx(accepted.at - sent.at, abs=0.001)
     assert accepted.credits_remaining == left
     assert accepted.request_id == received.request_id
     assert (accepted.kind, accepted.attempts, accepted.adopted) == ("music", 1, False)

@@ -53,6 +53,9 @@ def test_a_reading_clears_what_was_sent_from_its_span_on_with_some_slack() -> No
     span = Span(since=100.0, last=reading(9), at=160.0)
     assert span.clears(doubted(1, sent_at=100.0 - SLACK))
     assert not span.clears(doubted(1, sent_at=99.9 - SLACK))
+    known = observed((100.0, reading(9), ()))
+    assert known.covers(100.0 - SLACK)
+    assert not known.covers(99.9 - SLACK)
 
 
 def test_the_age_of_the_last_reading_is_known_if_there_is_one() -> None:
