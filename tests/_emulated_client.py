@@ -19,7 +19,7 @@ SHORT = (10.0, 30.0)
 and each second of a wait costs the suite a read."""
 
 SONG = b"ID3" + bytes(480_000)
-"""What such a track sounds like, since to render one takes a quarter of a second."""
+"""The bytes of such a track: to render one takes a seventh of a second."""
 
 
 Cookieless = without_cookies(httpx.AsyncClient)

@@ -87,7 +87,7 @@ def pytest_collection_modifyitems(
 def pytest_report_to_serializable(
     report: object,
 ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
-    """Send no keywords of what passed: half of a report, and nobody reads them."""
+    """Send no keywords of what passed: a third of a report that nobody reads."""
     data = yield
     if data and isinstance(report, pytest.TestReport) and report.passed:
         data["keywords"] = {}

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.real_time
 TOKEN = "let-me-in"
 Scheme: TypeAlias = Literal["light", "dark"]
 WIDTHS_AND_SCHEMES: Final = [(360, "light"), (1280, "dark")]
+"""Not all pairs: a scheme changes colours only, and a width changes none."""
 
 
 @asynccontextmanager

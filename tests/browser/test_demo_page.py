@@ -25,6 +25,7 @@ pytest.importorskip("playwright", reason="playwright is not installed")
 SECONDS = 1000  # playwright counts in milliseconds
 Scheme: TypeAlias = Literal["light", "dark"]
 WIDTHS_AND_SCHEMES: Final = [(1280, "light"), (360, "dark")]
+"""Not all pairs: a scheme changes colours only, and a width changes none."""
 
 
 @asynccontextmanager
