@@ -178,8 +178,11 @@ class _CountingInstrument(trio.abc.Instrument):
         self.on_step(self.steps)
 
 
+A_DAY = 86_400.0
+"""Seconds of the virtual clock after which work that has not ended hangs."""
+
 StepCanceller: TypeAlias = Literal[
-    "task.cancel", "task.cancel twice", "anyio scope", "trio scope"
+    "task.cancel", "task.cancel twice", "anyio scope", "trio scope", "every task"
 ]
 STEP_CANCELLERS: tuple[StepCanceller, ...] = (
     "task.cancel",
@@ -240,6 +243,7 @@ def _cancel_at_step_asyncio(
             else:
                 await work()
 
+        others = asyncio.all_tasks()
         task = asyncio.ensure_future(call())
         begun = loop.steps
 
@@ -250,12 +254,16 @@ def _cancel_at_step_asyncio(
             if number - begun == step:
                 reached = True
                 scope.cancel() if canceller == "anyio scope" else task.cancel()
+                if canceller == "every task":  # as `asyncio.run` does when it ends
+                    for one in asyncio.all_tasks(loop) - others:
+                        one.cancel()
             if number - begun == step + 1 and canceller == "task.cancel twice":
                 task.cancel()
 
         loop.on_step = cancel
-        await asyncio.wait([task])
+        await asyncio.wait([task], timeout=A_DAY)
         loop.on_step = lambda _: None
+        assert task.done(), "it hangs"
         if not task.cancelled():
             task.result()
         return Outcome(reached, task.cancelled() or scope.cancelled_caught)

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from types import TracebackType
 
-    from anyio.abc import TaskGroup, TaskStatus
+    from anyio.abc import TaskGroup
 
     from finetuning_async._api import Generation, SoundEffect
     from finetuning_async._events import CreateWaiting
@@ -271,9 +271,12 @@ class Outcomes(
                     request = as_request(given)
                     self._running += 1
                     self._slots_of(request).acquire_nowait()
-                    # `start` waits until the task runs, so that creates queue for the
-                    # rate limit in the order of the requests.
-                    await tasks.start(self._process, request)
+                    # Waits until the task runs, so that creates queue for the rate
+                    # limit in the order of the requests. `tasks.start` would do so for
+                    # ever if `asyncio.run` ends and cancels both tasks before.
+                    begun = anyio.Event()
+                    tasks.start_soon(self._process, request, begun)
+                    await begun.wait()
                     await self._wait_for_slots()
                     if self._error is not None:
                         break
@@ -294,14 +297,13 @@ class Outcomes(
         priority = next((each for each in given if each is not None), default)
         return self._low_slots if priority == "low" else self._slots
 
-    async def _process(
-        self, request: AnyRequest, *, task_status: TaskStatus[None]
-    ) -> None:
+    async def _process(self, request: AnyRequest, begun: anyio.Event) -> None:
         # Holds the accepted track as soon as there is one: if the wait for its end
         # fails, the outcome still names it.
         accepted: list[Any] = []
         try:
-            outcome = await self._outcome(request, accepted, task_status)
+            begun.set()
+            outcome = await self._outcome(request, accepted)
             track_id = accepted[0].id if accepted else None
             self._ended.append((outcome, track_id))
         except Exception as error:
@@ -309,12 +311,10 @@ class Outcomes(
         finally:
             self._task_ended()
 
-    async def _outcome(
-        self, request: AnyRequest, accepted: list[Any], task_status: TaskStatus[None]
-    ) -> Outcome:
+    async def _outcome(self, request: AnyRequest, accepted: list[Any]) -> Outcome:
         error: FinetuningError | None = None
         try:
-            track = await self._submit(request, accepted, task_status)
+            track = await self._submit(request, accepted)
             if self._progress is not None:
                 self._progress.add(track)
             track = await self._session.wait(track, **self._wait_options)
@@ -335,9 +335,7 @@ class Outcomes(
             self._in_doubt.append(outcome)
         return outcome
 
-    async def _submit(
-        self, request: AnyRequest, accepted: list[Any], task_status: TaskStatus[None]
-    ) -> Any:
+    async def _submit(self, request: AnyRequest, accepted: list[Any]) -> Any:
         async def on_accepted(track: Generation | SoundEffect) -> None:
             accepted.append(track)
             self._pending[track.id] = None
@@ -348,7 +346,6 @@ class Outcomes(
 
         submission: Submission | None = None
         try:
-            task_status.started()
             submission = self._session.new_submission(
                 request, on_submitted=on_accepted, **self._submission_options
             )
