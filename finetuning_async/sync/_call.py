@@ -140,10 +140,11 @@ class Call(Generic[T]):
         """Start the work."""
         return self.thread.loop.create_task(self.work)
 
-    def stop(self) -> None:
-        """Cancel the work."""
+    def stop(self) -> asyncio.Future[T] | None:
+        """Cancel the work; return what is done when that has ended, if it has begun."""
         if self._future is not None:
             self._future.cancel()
+        return self._future
 
     def _on_done(self, future: asyncio.Future[T]) -> None:
         self.thread.calls.discard(self)
@@ -223,9 +224,11 @@ class Block:
 
     async def _leave(self, *error: Any) -> None:
         manager, self._manager = self._manager, None
-        self.thread.blocks.discard(self)
-        if manager is not None:
-            await manager.__aexit__(*error)
+        try:
+            if manager is not None:
+                await manager.__aexit__(*error)
+        finally:  # only now: what closes the client waits for it
+            self.thread.blocks.discard(self)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run one step, after that of another thread.
@@ -251,7 +254,9 @@ class Block:
             self._task.cancel()
 
     def _cancel_current(self) -> None:
-        if self._current is not None:
+        # A step that leaves it ends by itself. The thread that left and the one that
+        # closes the client would cancel each other's, and the latter never end.
+        if self._current is not None and self._manager is not None:
             self._current.stop()
 
     async def _run_steps(self) -> None:
@@ -282,9 +287,10 @@ class _Step(Call[T]):
         self._block.add(self)
         return self._result
 
-    def stop(self) -> None:
+    def stop(self) -> asyncio.Future[T] | None:
         self._is_stopped = True
         self._block.cancel(self)
+        return self._future
 
     async def take(self) -> None:
         """Do it, in the task of the block."""

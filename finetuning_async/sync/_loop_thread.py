@@ -16,7 +16,7 @@ import os
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, get_ident
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from finetuning_async._logging import log_exceptions
 
@@ -24,11 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 
+STOPS_WITHIN: Final = 5.0
+"""Seconds that calls have to end when their client is closed."""
+
+
 class OpenCall(Protocol):
     """What a thread waits for."""
 
     def abandon(self) -> None:
         """The loop is gone and will never answer."""
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """Cancel it; return what is done when it has ended, if it has begun."""
 
 
 class OpenBlock(Protocol):
@@ -121,11 +128,14 @@ class LoopThread:
 
     async def _until_stopped(self) -> None:
         await self._stopped.wait()
-        # In order, since a task group does not bear that its tasks are cancelled one by
-        # one: it waits for those that have not begun.
+        # In order, and each to its end: the end of the loop cancels all of its tasks at
+        # once, which leaves them nothing to clean up with.
         for block in list(self.blocks):
             with log_exceptions("leaving a block of a client that was closed"):
                 await block.abort()
+        begun = [future for call in list(self.calls) if (future := call.stop())]
+        if begun:
+            await asyncio.wait(begun, timeout=STOPS_WITHIN)
         self.is_stopping = self.has_ended = True
         # Not when this task is done: if something else stops the loop first, that would
         # come while the last tasks end.
