@@ -91,7 +91,8 @@ class Transport:
             call: The call.
             seconds_left: A bound on the attempt, in addition to `timeout`.
             tracker: Follows the request, and may stop it before its first byte leaves.
-            on_unsent: Called if the attempt is cancelled before its first byte left.
+            on_unsent: Called if the attempt fails, or is cancelled, before its first
+                byte left.
 
         Raises:
             NoResponse: There is no response; it carries the evidence.
@@ -142,6 +143,8 @@ class Transport:
                 )
         except Exception as error:
             failure = self._no_response(call, steps, tracker, error)
+            if failure.evidence == "not_sent":  # it may be cancelled before it says so
+                on_unsent()
             if isinstance(error, TimeoutError) and not tracker.first_byte_sent:
                 # Our own bound on the attempt cancelled the library while it connected.
                 # Its own timeouts are other classes, and after those it cleans up.

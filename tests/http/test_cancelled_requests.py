@@ -127,6 +127,28 @@ def test_a_request_cancelled_at_any_step_of_its_wait_takes_no_slot(
     assert step > 5
 
 
+async def test_it_is_known_that_nothing_left_before_connections_are_closed(
+    our_wire: Wire,
+) -> None:
+    """A cancellation there takes the place of the error that says so."""
+    transport, calls = our_wire.transport(), list[str]()
+
+    def is_cancelled_now() -> bool:
+        scope.cancel()
+        return False
+
+    with anyio.CancelScope() as scope:
+        # Retired meanwhile, as when a request beside it was cancelled.
+        tracker = SendTracker(is_cancelled_now, transport.pool.retire)
+        await transport.send(
+            POST, tracker=tracker, on_unsent=lambda: calls.append("unsent")
+        )
+    assert scope.cancelled_caught
+    assert not our_wire.net.sent()
+    assert calls == ["unsent"]
+    assert not our_wire.net.open()
+
+
 async def test_a_cancelled_connect_retires_the_client(
     our_wire: Wire,
 ) -> None:
