@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import threading
 import time
 import weakref
 from contextlib import contextmanager, suppress
@@ -323,20 +324,27 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-_closed_for_fork: list[SQLiteFile] = []
+class _Closed(threading.local):
+    """What the running thread has closed for its fork; others may fork meanwhile."""
+
+    def __init__(self) -> None:
+        self.files: list[SQLiteFile] = []
+
+
+_closed_for_fork = _Closed()
 
 
 def _before_fork() -> None:
     with _registering:
-        files = list(_open_files)
+        files = sorted(_open_files, key=id)  # in one order for all threads
     for file in files:
         file.before_fork()
-        _closed_for_fork.append(file)
+        _closed_for_fork.files.append(file)
 
 
 def _after_fork() -> None:
-    while _closed_for_fork:
-        _closed_for_fork.pop().after_fork()
+    while _closed_for_fork.files:
+        _closed_for_fork.files.pop().after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+import weakref
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from finetuning_async.journal._sqlite_file import _use_wal
+from finetuning_async.journal import _sqlite_file
+from finetuning_async.journal._sqlite_file import SQLiteFile, _use_wal
 from finetuning_async.journal._sqlite_journal import SQLiteJournal
 from finetuning_async.journal._sqlite_store import SQLiteStore
 
@@ -45,6 +48,37 @@ def test_before_a_fork_a_connection_is_closed_unless_it_writes(tmp_path: Path) -
         store._file.before_fork()
         assert store._file._db is db
         store._file.after_fork()
+    store.close()
+
+
+def test_two_threads_that_fork_at_once_have_a_file_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SQLiteStore(tmp_path / "j.db", "one")
+    monkeypatch.setattr(_sqlite_file, "_open_files", weakref.WeakSet([store._file]))
+    has_it, may_end = threading.Event(), threading.Event()
+
+    def fork() -> None:
+        _sqlite_file._before_fork()
+        has_it.set()
+        may_end.wait(5)
+        _sqlite_file._after_fork()
+
+    other = threading.Thread(target=fork, daemon=True)
+    _sqlite_file._before_fork()
+    other.start()
+    after_fork = SQLiteFile.after_fork
+
+    def after_fork_and_the_other(file: SQLiteFile) -> None:
+        after_fork(file)
+        assert has_it.wait(5)
+
+    monkeypatch.setattr(SQLiteFile, "after_fork", after_fork_and_the_other)
+    _sqlite_file._after_fork()  # it lets go of its own file, not of the other's
+    may_end.set()
+    other.join(5)
+    assert not other.is_alive()
+    assert store.summary().total == 0
     store.close()
 
 
