@@ -150,8 +150,12 @@ def test_a_forked_child_opens_it_anew(tmp_path: Path) -> None:
     anyio.run(journal.add, "album", songs(1))
     child = os.fork()
     if child == 0:
-        numbers = anyio.run(journal.add, "album", songs(2))
-        os._exit(0 if len(numbers) == 2 else 1)
+        status = 1
+        try:
+            numbers = anyio.run(journal.add, "album", songs(2))
+            status = 0 if len(numbers) == 2 else 1
+        finally:
+            os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert (anyio.run(journal.summary)).total == 2
     anyio.run(journal.aclose)

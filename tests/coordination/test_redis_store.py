@@ -79,7 +79,7 @@ async def test_dead_updates_that_hold_the_lock_or_queue_for_it_delay_the_others_
                 time.sleep(0.01)  # noqa: ASYNC251 - the loop's jumps meanwhile
                 await anyio.sleep(0.01)
     assert await store.update("limits", added) == 4
-    assert time.monotonic() - begun < 3 * QUEUE_TIMEOUT + 1
+    assert time.monotonic() - begun < 3 * QUEUE_TIMEOUT + 4  # not a minute
 
 
 async def test_a_server_clock_set_back_does_not_turn_back_the_states(

@@ -144,9 +144,9 @@ async def test_a_journal_that_hangs_does_not_hold_up_a_call_beyond_its_timeout(
             began = time.monotonic()
             with pytest.raises(APITimeoutError, match="does not respond") as caught:
                 await client.generations.create(
-                    "rain", seed=seed, timeout=0.3, idempotency_key="k"
+                    "rain", seed=seed, timeout=0.6, idempotency_key="k"
                 )
-            assert time.monotonic() - began < 2.5
+            assert time.monotonic() - began < 3
             assert caught.value.safe_to_retry
             # What it has asked for is committed now, and undone: nobody pays it later.
             journal.may_go_on.set()
