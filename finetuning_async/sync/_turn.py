@@ -16,6 +16,7 @@ import asyncio
 import signal
 import sys
 from importlib import import_module
+from math import inf
 from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from finetuning_async.sync._loop_thread import LoopThread
 
 SIGNALS: Final = tuple(sorted(signal.valid_signals()))
+
+STUCK_AFTER: Final = 0.5
+"""Seconds that the loop has to end its step after a signal. Two often come at once: one
+from the terminal, and one from a parent that passes on its own."""
 
 # All signals are looked at for each call. `signal` itself makes enums of handlers,
 # which takes ten times as long.
@@ -103,16 +108,17 @@ class _Signals:
     """The handlers of signals, put off while the main thread runs a loop.
 
     Args:
-        thread: That of the loop, which the first signal stops. A second one is not put
-            off: the loop is stuck.
+        thread: That of the loop, which the first signal stops. One that comes long
+            after that is not put off: the loop is stuck.
 
     Attributes:
-        pending: What has come.
+        pending: What has come; one of a kind, as where the system blocks signals.
     """
 
     def __init__(self, thread: LoopThread) -> None:
-        self.pending: list[tuple[Callable[..., Any], int, FrameType | None]] = []
+        self.pending: dict[int, FrameType | None] = {}
         self._thread = thread
+        self._stuck_at = inf
         self._handlers: dict[int, Callable[..., Any]] = {}
         self._is_over = False
 
@@ -127,11 +133,12 @@ class _Signals:
                 _signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        handler = self._handlers[number]
-        if self._is_over or self.pending:
-            handler(number, frame)
+        now = self._thread.loop.time()
+        if self._is_over or now > self._stuck_at:
+            self._handlers[number](number, frame)
             return
-        self.pending.append((handler, number, frame))
+        self._stuck_at = min(self._stuck_at, now + STUCK_AFTER)
+        self.pending[number] = frame
         self._thread.interrupt()
 
     def come_through(self) -> None:
@@ -146,9 +153,18 @@ class _Signals:
         except BaseException:  # of a signal that came meanwhile
             self._restore()
             raise
-        while self.pending:
-            handler, number, frame = self.pending.pop(0)
-            handler(number, frame)
+        finally:
+            self._call_handlers()
+
+    def _call_handlers(self) -> None:
+        """Call each, also if one of them raises."""
+        if self.pending:
+            number = next(iter(self.pending))
+            frame = self.pending.pop(number)
+            try:
+                self._handlers[number](number, frame)
+            finally:
+                self._call_handlers()
 
     def _restore(self) -> None:
         for number in list(self._handlers):

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,12 @@ from finetuning_async.emulator import Fault
 from finetuning_async.sync import Client, Iteration
 from finetuning_async.sync._call import Call
 from finetuning_async.sync._loop_thread import LoopThread
+from finetuning_async.sync._turn import STUCK_AFTER
 from tests._served_emulator import served
 from tests.real_time.test_sync_client import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
     from finetuning_async.emulator import Emulator
 
@@ -176,6 +178,83 @@ def test_nor_does_one_that_comes_right_when_it_is_stopped() -> None:
     last.thread.post(stop_and_interrupt)
     last.thread.join(5)
     assert last.has_ended
+
+
+@contextmanager
+def in_the_midst(
+    service: tuple[Emulator, str], step: Callable[[], None]
+) -> Generator[Client]:
+    """A client in whose loop a step is taken once, while the caller runs it."""
+    steps = [step]
+
+    def on_event(_: object) -> None:
+        if steps:
+            steps.pop()()
+
+    emulator, url = service
+    emulator.clear_faults()
+    with Client(emulator.api_key, base_url=url, on_event=on_event) as client:
+        yield client
+
+
+def test_two_signals_at_once_do_not_cut_short_a_step_of_the_loop(
+    service: tuple[Emulator, str],
+) -> None:
+    ended = []
+
+    def step() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        ended.append(True)
+
+    with in_the_midst(service, step) as client:
+        with pytest.raises(KeyboardInterrupt):
+            client.me()
+        assert ended
+        assert client.me().tier
+
+
+def test_a_signal_cuts_short_a_step_that_has_not_ended_long_after_another(
+    service: tuple[Emulator, str],
+) -> None:
+    reached = []
+
+    def stuck() -> None:
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(STUCK_AFTER + 0.1)
+        signal.raise_signal(signal.SIGINT)
+        reached.append(True)
+
+    with in_the_midst(service, stuck) as client:
+        with pytest.raises(KeyboardInterrupt):
+            client.me()
+        assert not reached
+        assert client.me().tier
+
+
+def test_of_several_signals_that_come_at_once_each_is_handled(
+    service: tuple[Emulator, str],
+) -> None:
+    heard = []
+
+    def handler(number: int, _: object) -> None:
+        heard.append(number)
+        raise ZeroDivisionError
+
+    def step() -> None:
+        for number in numbers:
+            signal.raise_signal(number)
+
+    numbers = [signal.SIGUSR1, signal.SIGTERM]
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        with in_the_midst(service, step) as client:
+            with pytest.raises(ZeroDivisionError):
+                client.me()
+    finally:
+        for number, old in zip(numbers, before, strict=True):
+            signal.signal(number, old)
+    assert heard == numbers
 
 
 def test_an_iterator_that_is_dropped_ends_without_another_call(client: Client) -> None:
