@@ -153,7 +153,8 @@ class PostgresStore(SpendingStore, LeasesAndNotes):
             used = UsedNames(name for (name,) in names)
             while chunk := list(islice(stream, _CHUNK)):
                 named = [with_free_name(item, used) for item in chunk]
-                added = self._add([Insert(item) for item in named], check_same_content)
+                inserts = [Insert(item) for item in named]
+                _, added = self._add(inserts, check_same_content)
                 new, known = new + len(added), known + len(chunk) - len(added)
                 if on_added is not None and added:
                     on_added(db, list(added.values()))
@@ -163,7 +164,7 @@ class PostgresStore(SpendingStore, LeasesAndNotes):
         self,
         inserts: Sequence[Insert],
         check: Callable[[NewItem, NewItem], None] | None = None,
-    ) -> dict[str, Item]:
+    ) -> tuple[dict[str, Item], dict[str, Item]]:
         """Add the items whose key is not known, under `_lock_journal`.
 
         Args:
@@ -171,7 +172,7 @@ class PostgresStore(SpendingStore, LeasesAndNotes):
             check: Called with each item that is known, and the one given.
 
         Returns:
-            The new items by their key.
+            The known items and the new ones, by their keys.
         """
         known = self._by_key([insert.item.key for insert in inserts])
         # `seq` is not a sequence: each journal counts from 1, without gaps, and no
@@ -192,7 +193,7 @@ class PostgresStore(SpendingStore, LeasesAndNotes):
                 check(before, item)
         if added:
             self._write(list(added.values()))
-        return added
+        return known, added
 
     def _by_key(self, keys: list[str]) -> dict[str, Item]:
         return {item.key: item for item in self._items("AND key = ANY(%s)", keys)}
@@ -268,9 +269,9 @@ class PostgresStore(SpendingStore, LeasesAndNotes):
             return [self._apply_within_limits(change) for change in group]
         if kind is Insert:
             self._lock_journal()
-            self._add(group)
-            stored = self._by_key([change.item.key for change in group])
-            return [stored[change.item.key] for change in group]
+            known, added = self._add(group)
+            # Not read again: a known one may have been deleted meanwhile.
+            return [(known | added)[change.item.key] for change in group]
         if kind is Update:
             rows = [
                 (

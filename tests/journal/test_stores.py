@@ -365,6 +365,28 @@ def test_work_in_a_failed_add_is_rolled_back_in_postgres(
     store.close()
 
 
+def test_an_item_in_postgres_that_is_deleted_while_it_is_inserted_again_is_returned(
+    postgres_cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = PostgresStore(postgres_cluster, journal="raced")
+    other = PostgresStore(postgres_cluster, journal="raced")
+    item = inserted(other, "k")
+    look = store._by_key
+
+    def look_before_it_is_deleted(keys: list[str]) -> dict[str, Item]:
+        found = look(keys)
+        other.commit([Delete(item)])
+        return found
+
+    monkeypatch.setattr(store, "_by_key", look_before_it_is_deleted)
+    again, added = store.commit([Insert(new("k")), Insert(new("new"))])
+    assert again == item
+    monkeypatch.undo()
+    assert list(store.rows()) == [added]
+    store.close()
+    other.close()
+
+
 def test_journals_and_batches_in_postgres_are_separate(postgres_cluster: str) -> None:
     first = PostgresStore(postgres_cluster, journal="first")
     second = PostgresStore(postgres_cluster, journal="second")
