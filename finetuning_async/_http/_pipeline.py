@@ -256,11 +256,14 @@ class Pipeline:
             # Cancellations too: a permit that is not ended would be lost for good. If
             # bytes may have left, the service may have counted the request (promise
             # P1), so the permit stays taken for a while.
-            if is_unsent or _request_events.was_not_sent(error):
+            is_unsent = is_unsent or _request_events.was_not_sent(error)
+            if is_unsent:
                 permit.unsent()
             else:
                 permit.abandoned()
-            _request_events.request_failed(self.hook, call, error, number, now)
+            _request_events.request_failed(
+                self.hook, call, error, number, now, not_sent=is_unsent
+            )
             raise
         self._record(call, response, permit, number)
         await self._reject_foreign(call, response)

@@ -99,7 +99,13 @@ def _available(limiter: RateLimiter, route: Route) -> int | None:
 
 
 def request_failed(
-    hook: Hook | None, call: Call, error: BaseException, attempt: int, since: float
+    hook: Hook | None,
+    call: Call,
+    error: BaseException,
+    attempt: int,
+    since: float,
+    *,
+    not_sent: bool,
 ) -> None:
     """A request got no response, for whatever reason."""
     reason = error.reason if isinstance(error, NoResponse) else type(error).__name__
@@ -121,7 +127,7 @@ def request_failed(
                 attempt=attempt,
                 budget=call.route,
                 reason=reason,
-                not_sent=was_not_sent(error),
+                not_sent=not_sent,
                 duration=now - since,
             )
         )

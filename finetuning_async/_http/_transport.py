@@ -91,8 +91,8 @@ class Transport:
             call: The call.
             seconds_left: A bound on the attempt, in addition to `timeout`.
             tracker: Follows the request, and may stop it before its first byte leaves.
-            on_unsent: Called if the attempt fails, or is cancelled, before its first
-                byte left.
+            on_unsent: Called once it is known that no byte left, where a cancellation
+                may yet take the place of the error that says so.
 
         Raises:
             NoResponse: There is no response; it carries the evidence.
@@ -116,14 +116,21 @@ class Transport:
         else:
             tracker.wait_to_send()
             await _wait_for_slot(slots, steps["pool"], on_unsent)
-        pooled = None
+        pooled = response = None
         try:
             pooled = self.pool.acquire()
-            return await self._exchange(pooled, call, steps, tracker, on_unsent)
+            response = await self._exchange(pooled, call, steps, tracker, on_unsent)
         finally:
             slots.release()
             if pooled is not None:
-                await self.pool.release(pooled)
+                try:
+                    await self.pool.release(pooled)
+                except anyio.get_cancelled_exc_class():
+                    # What a create has cost is known now. Its caller goes on no longer
+                    # than it needs to record that: see `ShieldedCall`.
+                    if response is None or call.repeatable:
+                        raise
+        return response
 
     async def _exchange(
         self,

@@ -222,7 +222,10 @@ class Outcomes(
         if self._tasks is not None:
             self._tasks.cancel_scope.cancel()
             # Given to the task group, the body's exception would come out in a group.
-            await self._tasks.__aexit__(None, None, None)
+            try:
+                await self._tasks.__aexit__(None, None, None)
+            finally:  # of a task that was cancelled before it began, no one heard
+                self._running = 0
 
     def __aiter__(self) -> Self:
         return self

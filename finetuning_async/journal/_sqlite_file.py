@@ -335,14 +335,22 @@ _closed_for_fork = _Closed()
 
 
 def _before_fork() -> None:
-    with _registering:
-        files = sorted(_open_files, key=id)  # in one order for all threads
-    for file in files:
-        file.before_fork()
-        _closed_for_fork.files.append(file)
+    """Close all files, and let no thread open another before the fork is made."""
+    held = _closed_for_fork.files
+    while True:
+        with _registering:
+            files = sorted(_open_files, key=id)  # in one order for all threads
+        for file in files:
+            file.before_fork()
+            held.append(file)
+        _registering.acquire()
+        if all(file in held for file in _open_files):
+            return
+        _after_fork()  # one was opened while this waited for another
 
 
 def _after_fork() -> None:
+    _registering.release()
     while _closed_for_fork.files:
         _closed_for_fork.files.pop().after_fork()
 

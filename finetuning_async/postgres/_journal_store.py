@@ -271,7 +271,8 @@ class PostgresStore(SpendingStore, LeasesAndNotes):
             self._lock_journal()
             known, added = self._add(group)
             # Not read again: a known one may have been deleted meanwhile.
-            return [(known | added)[change.item.key] for change in group]
+            items = known | added
+            return [items[change.item.key] for change in group]
         if kind is Update:
             rows = [
                 (

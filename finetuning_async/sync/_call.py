@@ -141,7 +141,10 @@ class Call(Generic[T]):
         return self.thread.loop.create_task(self.work)
 
     def stop(self) -> asyncio.Future[T] | None:
-        """Cancel the work; return what is done when that has ended, if it has begun."""
+        """Cancel the work; return a future that is done once it has ended.
+
+        `None` if it has not begun.
+        """
         if self._future is not None:
             self._future.cancel()
         return self._future
@@ -210,11 +213,10 @@ class Block:
         self.thread.post(self._cancel_current)
         self.run(self._leave(*error))
 
-    async def abort(self) -> None:
+    def abort(self) -> asyncio.Future[None]:
         """Leave the block; called in the loop."""
         self._cancel_current()
-        step = _Step(self, self._leave(None, None, None))
-        await step.start()
+        return _Step(self, self._leave(None, None, None)).start()
 
     async def _enter(self, manager: AbstractAsyncContextManager[T]) -> T:
         result = await manager.__aenter__()
@@ -254,8 +256,8 @@ class Block:
             self._task.cancel()
 
     def _cancel_current(self) -> None:
-        # A step that leaves it ends by itself. The thread that left and the one that
-        # closes the client would cancel each other's, and the latter never end.
+        # A step that enters or leaves it is let be: the thread that leaves and the one
+        # that closes the client would cancel each other's.
         if self._current is not None and self._manager is not None:
             self._current.stop()
 

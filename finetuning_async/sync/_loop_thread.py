@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 
-STOPS_WITHIN: Final = 5.0
-"""Seconds that calls have to end when their client is closed."""
+STOPS_WITHIN: Final = 1.0
+"""Seconds that blocks, and then calls, have to end once their client is closed, which
+has waited for creates in flight already."""
 
 
 class OpenCall(Protocol):
@@ -35,13 +36,16 @@ class OpenCall(Protocol):
         """The loop is gone and will never answer."""
 
     def stop(self) -> asyncio.Future[Any] | None:
-        """Cancel it; return what is done when it has ended, if it has begun."""
+        """Cancel it; return a future that is done once it has ended.
+
+        `None` if it has not begun.
+        """
 
 
 class OpenBlock(Protocol):
     """An ``async with`` block that a thread is in."""
 
-    async def abort(self) -> None:
+    def abort(self) -> asyncio.Future[None]:
         """Leave it; its thread has not."""
 
 
@@ -128,14 +132,15 @@ class LoopThread:
 
     async def _until_stopped(self) -> None:
         await self._stopped.wait()
-        # In order, and each to its end: the end of the loop cancels all of its tasks at
-        # once, which leaves them nothing to clean up with.
-        for block in list(self.blocks):
+        # Each to its end: the end of the loop cancels all of its tasks at once, which
+        # leaves them nothing to clean up with.
+        left = [block.abort() for block in list(self.blocks)]
+        await _wait_for(left)
+        for future in left:
             with log_exceptions("leaving a block of a client that was closed"):
-                await block.abort()
-        begun = [future for call in list(self.calls) if (future := call.stop())]
-        if begun:
-            await asyncio.wait(begun, timeout=STOPS_WITHIN)
+                if future.done() and not future.cancelled():
+                    future.result()
+        await _wait_for([f for call in list(self.calls) if (f := call.stop())])
         self.is_stopping = self.has_ended = True
         # Not when this task is done: if something else stops the loop first, that would
         # come while the last tasks end.
@@ -160,7 +165,8 @@ class LoopThread:
 
     def leave_turn(self) -> None:
         """Let the thread run the loop, if there is something to do; after a turn."""
-        is_idle = not (self.calls or self.blocks or self.has_tasks)
+        is_stopping = self._stopped.is_set()
+        is_idle = not (self.calls or self.blocks or self.has_tasks or is_stopping)
         if self._was_posted or self.has_ended or not is_idle:
             self.wake()
 
@@ -224,3 +230,8 @@ class LoopThread:
             timeout: Seconds; `None` for no limit.
         """
         self._thread.join(timeout)
+
+
+async def _wait_for(futures: list[asyncio.Future[Any]]) -> None:
+    if futures:
+        await asyncio.wait(futures, timeout=STOPS_WITHIN)

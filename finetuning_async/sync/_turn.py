@@ -112,7 +112,8 @@ class _Signals:
             after that is not put off: the loop is stuck.
 
     Attributes:
-        pending: What has come; one of a kind, as where the system blocks signals.
+        pending: The frames in which signals came, by number. As while the system blocks
+            one, it is told once however often it comes.
     """
 
     def __init__(self, thread: LoopThread) -> None:

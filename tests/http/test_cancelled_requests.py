@@ -149,6 +149,31 @@ async def test_it_is_known_that_nothing_left_before_connections_are_closed(
     assert not our_wire.net.open()
 
 
+@pytest.mark.parametrize("call", [GET, POST], ids=["read", "create"])
+async def test_a_response_is_kept_while_connections_are_closed_if_it_was_paid_for(
+    our_wire: Wire, call: Call
+) -> None:
+    transport = our_wire.transport()
+    await transport.send(GET)
+    client = transport.pool._open[0].client
+    close = client.aclose
+
+    async def close_while_cancelled() -> None:
+        scope.cancel()
+        await anyio.sleep(STEP)
+        await close()
+
+    client.aclose = close_while_cancelled
+    responses = []
+    with anyio.CancelScope() as scope:
+        # Retired while it was sent, as when a request beside it was cancelled.
+        tracker = SendTracker(lambda: True, on_first_byte=transport.pool.retire)
+        responses.append(await transport.send(call, tracker=tracker))
+    assert scope.cancel_called
+    assert [each.status for each in responses] == [200] * (call is POST)
+    assert not our_wire.net.open()
+
+
 async def test_a_cancelled_connect_retires_the_client(
     our_wire: Wire,
 ) -> None:

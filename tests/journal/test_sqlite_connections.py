@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 import weakref
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,33 @@ def test_two_threads_that_fork_at_once_have_a_file_one_after_the_other(
     assert not other.is_alive()
     assert store.summary().total == 0
     store.close()
+
+
+def test_a_file_that_is_opened_while_a_fork_waits_for_another_is_closed_for_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_sqlite_file, "_open_files", weakref.WeakSet())
+    first = SQLiteStore(tmp_path / "first.db", "one")
+    has_them, may_end = threading.Event(), threading.Event()
+
+    def fork() -> None:
+        _sqlite_file._before_fork()
+        has_them.set()
+        may_end.wait(5)
+        _sqlite_file._after_fork()
+
+    forking = threading.Thread(target=fork, daemon=True)
+    with first._file.transaction():
+        forking.start()
+        time.sleep(0.05)  # it waits now
+        second = SQLiteStore(tmp_path / "second.db", "one")
+    assert has_them.wait(5)
+    assert not second._file._lock.acquire(blocking=False)
+    may_end.set()
+    forking.join(5)
+    for store in (first, second):
+        assert store.summary().total == 0
+        store.close()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 from finetuning_async import ClientClosedError
 from finetuning_async.sync._call import Block, Call
 from finetuning_async.sync._loop_thread import LoopThread
+from finetuning_async.sync._turn import take_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,3 +115,27 @@ def test_a_call_that_closing_cancels_may_wait_for_tasks_of_its_own(
     assert done == ["done"]
     other.join(5)
     assert not other.is_alive()
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_caller_that_leaves_the_loop_while_it_is_stopped_hands_it_on(
+    thread: LoopThread, steps: int
+) -> None:
+    class LeftWithACall(SlowBlock):
+        async def __aexit__(self, *_: object) -> None:
+            self.is_leaving.set()
+            await may_leave.wait()
+
+    async def work() -> None:
+        may_leave.set()
+        for _ in range(steps):  # so it ends before, with, or after the block
+            await asyncio.sleep(0)
+
+    may_leave, left = asyncio.Event(), LeftWithACall()
+    Block(thread).enter(left)
+    thread.stop()
+    assert left.is_leaving.wait(5)
+    call = Call(thread, work(), SimpleQueue())
+    thread.calls.add(call)
+    assert take_turn(thread, call)
+    assert has_ended(thread)

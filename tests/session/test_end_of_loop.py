@@ -20,9 +20,16 @@ if TYPE_CHECKING:
 
 async def generate_many(client: AsyncClient) -> None:
     requests = [GenerationRequest(mood) for mood in ("calm", "bright", "slow")]
-    async with client.generate_many(requests) as outcomes:
-        async for _ in outcomes:
-            pass
+    was_entered = False
+    try:
+        async with client.generate_many(requests) as outcomes:
+            was_entered = True
+            async for _ in outcomes:
+                pass
+    finally:  # as one who looks for what is in doubt
+        if was_entered:
+            async for _ in outcomes:
+                pass
 
 
 async def generate(client: AsyncClient) -> None:
