@@ -91,6 +91,15 @@ def test_a_later_loop_counts_what_an_earlier_one_sent(key: AccountKey) -> None:
     assert trio.run(_left, key) == 0
 
 
+def test_a_loop_that_begins_at_the_same_reading_of_the_clock_counts_it_too(
+    key: AccountKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = machine_now()  # a clock may stand still for 15 ms
+    monkeypatch.setattr(_process_memory, "machine_now", lambda: now)
+    use(key, 2)
+    assert left(key) == 1
+
+
 def test_a_gate_closed_in_one_loop_holds_in_the_others(key: AccountKey) -> None:
     async def refused() -> None:
         permit = limiter_of(key).try_acquire("creates")

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -343,16 +344,40 @@ async def test_a_file_that_cannot_be_replaced_is_overwritten_in_place(
     assert names_in(tmp_path) == ["a.mp3"]
 
 
-@pytest.mark.parametrize("step", ["replace", "create_beside"])
-async def test_an_old_file_survives_a_full_disk(
-    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_where_nobody_may_set_owners_a_file_of_ours_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     path = tmp_path / "a.mp3"
     path.write_bytes(BEFORE)
-    monkeypatch.setattr(Path if step == "replace" else _target_path, step, full)
+    with path.open("rb") as before:
+        monkeypatch.setattr(os, "chown", refuse)
+        await save(path)
+        assert before.read() == BEFORE  # it was not overwritten
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        [(Path, "replace", errno.ENOSPC)],
+        [(_target_path, "create_beside", errno.ENOSPC)],
+        [(Path, "replace", errno.EXDEV), (_placement, "create_beside", errno.ENOSPC)],
+    ],
+)
+async def test_an_old_file_survives_a_full_disk(
+    failing: list[tuple[object, str, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(code: int, *_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    path = tmp_path / "a.mp3"
+    path.write_bytes(BEFORE)
+    for owner, step, code in failing:
+        monkeypatch.setattr(owner, step, partial(fail, code))
     with pytest.raises((OSError, InvalidRequestError), match="No space left"):
         await save(path)
     assert path.read_bytes() == BEFORE
