@@ -46,6 +46,9 @@ _SWITCHES: Final = {"true": True, "false": False, "1": True, "0": False}
 _KNOWN: Final = {kind: frozenset(FIELDS[kind]) for kind in BATCH_REQUESTS}
 _COLUMNS: Final = frozenset(_OWN).union(*_KNOWN.values())
 
+WORDS_ELSEWHERE: Final = frozenset({"description", "prompt", "tags", "text"})
+"""What says in words what to make: in Python, in other kinds of rows, or elsewhere."""
+
 
 def read_rows(
     source: Path | Iterable[str],
@@ -307,12 +310,19 @@ class _Reader:
 
 
 def _request(kind: str, given: dict[str, Any], key: Any) -> Any:
-    words = "tags" if kind == "music" else "prompt"
-    return BATCH_REQUESTS[kind](given.pop(words, None), **given, idempotency_key=key)
+    words = given.pop(_words(kind), None)
+    return BATCH_REQUESTS[kind](words, **given, idempotency_key=key)
+
+
+def _words(kind: str) -> str:
+    """The parameter that says in words what to make."""
+    return "tags" if kind == "music" else "prompt"
 
 
 def _unknown(name: str, kind: str) -> str:
     close = get_close_matches(name, (*_KNOWN[kind], *_OWN), 1)
+    if name in WORDS_ELSEWHERE:
+        close = [_words(kind)]
     hint = f"; did you mean {close[0]!r}?" if close else "; remove it"
     return f"{_short(name)} is not a parameter of {kind}{hint}"
 

@@ -204,6 +204,15 @@ def test_all_problems_are_reported_at_once_with_their_lines() -> None:
     assert found[3].endswith("in double quotes (column 2)")
 
 
+def test_what_is_called_otherwise_in_another_kind_is_named() -> None:
+    found = problems(
+        '{"prompt": "rain"}\n{"text": "x"}\n{"type": "instrumental", "tags": "x"}\n'
+    )
+    ours = [problem.rpartition(";")[2] for problem in found]
+    music, instrumental = " did you mean 'tags'?", " did you mean 'prompt'?"
+    assert ours == [music, music, instrumental]
+
+
 def test_custom_ids_must_be_unique_and_printable() -> None:
     text = (
         '{"tags": "x", "custom_id": "a"}\n'
