@@ -52,31 +52,37 @@ def test_before_a_fork_a_connection_is_closed_unless_it_writes(tmp_path: Path) -
     store.close()
 
 
+class ForkingThread(threading.Thread):
+    """Does what a fork does to files, and holds them until it may end."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.has_them, self.may_end = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        _sqlite_file._before_fork()
+        self.has_them.set()
+        self.may_end.wait(5)
+        _sqlite_file._after_fork()
+
+
 def test_two_threads_that_fork_at_once_have_a_file_one_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = SQLiteStore(tmp_path / "j.db", "one")
     monkeypatch.setattr(_sqlite_file, "_open_files", weakref.WeakSet([store._file]))
-    has_it, may_end = threading.Event(), threading.Event()
-
-    def fork() -> None:
-        _sqlite_file._before_fork()
-        has_it.set()
-        may_end.wait(5)
-        _sqlite_file._after_fork()
-
-    other = threading.Thread(target=fork, daemon=True)
+    other = ForkingThread()
     _sqlite_file._before_fork()
     other.start()
     after_fork = SQLiteFile.after_fork
 
     def after_fork_and_the_other(file: SQLiteFile) -> None:
         after_fork(file)
-        assert has_it.wait(5)
+        assert other.has_them.wait(5)
 
     monkeypatch.setattr(SQLiteFile, "after_fork", after_fork_and_the_other)
     _sqlite_file._after_fork()  # it lets go of its own file, not of the other's
-    may_end.set()
+    other.may_end.set()
     other.join(5)
     assert not other.is_alive()
     assert store.summary().total == 0
@@ -88,22 +94,14 @@ def test_a_file_that_is_opened_while_a_fork_waits_for_another_is_closed_for_it_t
 ) -> None:
     monkeypatch.setattr(_sqlite_file, "_open_files", weakref.WeakSet())
     first = SQLiteStore(tmp_path / "first.db", "one")
-    has_them, may_end = threading.Event(), threading.Event()
-
-    def fork() -> None:
-        _sqlite_file._before_fork()
-        has_them.set()
-        may_end.wait(5)
-        _sqlite_file._after_fork()
-
-    forking = threading.Thread(target=fork, daemon=True)
+    forking = ForkingThread()
     with first._file.transaction():
         forking.start()
         time.sleep(0.05)  # it waits now
         second = SQLiteStore(tmp_path / "second.db", "one")
-    assert has_them.wait(5)
+    assert forking.has_them.wait(5)
     assert not second._file._lock.acquire(blocking=False)
-    may_end.set()
+    forking.may_end.set()
     forking.join(5)
     for store in (first, second):
         assert store.summary().total == 0
