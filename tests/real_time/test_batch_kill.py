@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-pytestmark = pytest.mark.usefixtures("warm_programs")
+pytestmark = [
+    pytest.mark.timeout(150),  # 40 s alone, most of it waits
+    pytest.mark.usefixtures("warm_programs"),
+]
 
 
 @pytest.fixture
